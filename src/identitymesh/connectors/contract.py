@@ -1,0 +1,210 @@
+"""What a connector is: a lifecycle, and one narrow protocol for each thing it can do.
+
+A connector supports exactly what it implements; there are no capability flags.
+Connectors are called by :mod:`identitymesh.connectors.facade` alone, never by
+anything else. They raise the ``ConnectorError`` family (their own driver's
+errors are translated inside the connector) and keep no credential after the call
+that used it, beyond what the driver itself needs to hold a session open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+from identitymesh.model.attributes import Attributes, Value
+from identitymesh.redaction import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object as the connector read it. ``key`` identifies it there for ever (as text).
+
+    ``tag`` is what the server offers to guard an update (an ETag), or ``None``.
+    """
+
+    key: str
+    attributes: Attributes
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BadEntry:
+    """An object that could not be read. With a readable ``key`` it counts as present; without, absences are held."""
+
+    reason: str
+    key: str | None = None
+    position: str = ""  # "row 17", in words
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The source's own proof that everything was read: how many objects, and how that is known."""
+
+    count: int
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some objects of one read.
+
+    ``watermark`` is the point from which a later delta read may resume once this
+    page is stored. ``complete`` is set on the last page of a complete read only: a
+    read that ends without it proves nothing about absence.
+    """
+
+    entries: Sequence[Entry] = ()
+    bad: Sequence[BadEntry] = ()
+    watermark: str | None = None
+    complete: Complete | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeInfo:
+    """An attribute that objects there can have. ``type``: string, integer, decimal, boolean, datetime, binary."""
+
+    name: str
+    type: str = "string"
+    many: bool = False
+    required: bool = False
+    writable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TestReport:
+    """What a successful connection test found, in words for a person."""
+
+    __test__ = False  # not a pytest class
+
+    summary: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+class Connector(Protocol):
+    """Lifecycle alone."""
+
+    def close(self) -> None:
+        """Let go of the connection. Never raises, may be called twice."""
+
+
+@runtime_checkable
+class TestOp(Protocol):
+    """Can prove that it reaches the system, logs in and sees the objects."""
+
+    def test(self) -> TestReport: ...
+
+
+@runtime_checkable
+class SchemaOp(Protocol):
+    """Knows which attributes objects have. An empty answer means "any"."""
+
+    def schema(self, object_class: str) -> Sequence[AttributeInfo]: ...
+
+
+@runtime_checkable
+class SearchOp(Protocol):
+    """Can read everything, streaming; the last page says whether the read was complete.
+
+    ``names``: the attributes that the rules use; the connector may leave out others.
+    """
+
+    def search(self, object_class: str, names: Sequence[str]) -> Iterator[Page]: ...
+
+
+@runtime_checkable
+class SyncOp(Protocol):
+    """Can read only what changed at or after a watermark (never loses rows that share the last value)."""
+
+    def sync(self, object_class: str, names: Sequence[str], since: str | None) -> Iterator[Page]: ...
+
+
+@runtime_checkable
+class GetOp(Protocol):
+    """Can read one object by its key; ``None`` when there is no such object."""
+
+    def get(self, object_class: str, key: str) -> Entry | None: ...
+
+
+@runtime_checkable
+class LookupOp(Protocol):
+    """Can find objects by the value of one attribute (``correlate``)."""
+
+    def lookup(self, object_class: str, attribute: str, value: Value) -> Sequence[Entry]: ...
+
+
+@runtime_checkable
+class CreateOp(Protocol):
+    """Can create an object; answers it as the server stored it, key included.
+
+    Raises:
+        ObjectExists: there is one with the same identity already.
+        ObjectRefused: the server refuses it, in its own words.
+    """
+
+    def create(self, object_class: str, attributes: Attributes) -> Entry: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Modification:
+    """What an update changes: attributes to set (with all their values), and attributes to clear."""
+
+    put: Attributes
+    clear: Sequence[str] = ()
+
+
+@runtime_checkable
+class UpdateOp(Protocol):
+    """Can change an object that reads as ``current`` (just read by the facade), as small as the protocol allows.
+
+    Raises:
+        ObjectChanged: it changed since ``current`` was read (ETag, WHERE).
+        ObjectMissing: it is gone.
+        ObjectRefused: the server refuses the change.
+    """
+
+    def update(self, object_class: str, current: Entry, change: Modification) -> Entry: ...
+
+
+@runtime_checkable
+class DeleteOp(Protocol):
+    """Can delete an object that reads as ``current``. Raises like :class:`UpdateOp`."""
+
+    def delete(self, object_class: str, current: Entry) -> None: ...
+
+
+class CredentialSource(Protocol):
+    """Gives a connector the value of one of its settings that is declared secret, at the moment of use.
+
+    ``name`` is the field's path in the settings, for example ``password`` or
+    ``oauth.client_secret``. The value may be sent to the hosts of the kind's
+    :attr:`Kind.endpoints` alone; the source refuses others.
+
+    Raises:
+        SecretError, KeyringError: the value cannot be had; nothing falls back.
+    """
+
+    def __call__(self, name: str) -> Secret: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of connector, found by the name of its module under ``connectors/kinds``.
+
+    ``settings`` is a pydantic model (see :mod:`identitymesh.connectors.settings`);
+    ``open`` builds the connector and may be lazy about connecting; ``endpoints``
+    lists the ``host:port`` pairs that credentials of these settings are sent to
+    (token URLs included), empty for files; ``scope`` gives, for one object class,
+    what decides which objects a complete read returns (query, path, base, filter,
+    URL): when it changes, absences are held.
+    """
+
+    name: str
+    summary: str
+    settings: type[BaseModel]
+    open: Callable[[Any, CredentialSource], Connector]
+    endpoints: Callable[[Any], Sequence[str]]
+    scope: Callable[[Any, str], str]

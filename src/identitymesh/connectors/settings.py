@@ -1,0 +1,81 @@
+"""How a kind declares its settings: pydantic models, with credentials declared as such.
+
+A field of type :data:`SecretRef` takes a reference (``secret://seg/seg`` or
+``{{secret:seg/seg}}``) and nothing else; plaintext is refused and never echoed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from identitymesh.secrets.references import SecretReference, parse_setting
+
+
+class Settings(BaseModel):
+    """Base of every settings model: unknown names are errors, values are frozen, inputs are never echoed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+
+class ObjectSettings(Settings):
+    """Base of what a kind says about one object class."""
+
+
+class ConnectorSettings(Settings):
+    """Base of what every kind has beside its own fields; ``objects`` is added by the kind."""
+
+    type: str
+    renamed_from: str | None = Field(None, description="Former name of this connector; its objects and history follow.")
+    schedule: str | None = Field(None, description="Cron expression for delta runs.")
+    full_schedule: str | None = Field(None, description="Cron expression for complete runs, which alone show leavers.")
+    timeout: float = Field(30.0, gt=0, le=3600, description="Seconds that one call may take.")
+
+
+def _reference(value: Any) -> Any:
+    if isinstance(value, SecretReference):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a secret reference is text such as secret://hr/reader")
+    return parse_setting(value)
+
+
+SecretRef = Annotated[
+    SecretReference,
+    BeforeValidator(_reference),
+    WithJsonSchema({"type": "string", "pattern": "^(secret://|\\{\\{secret:)", "secret": True}),
+]
+
+
+def _no_userinfo_password(url: str) -> str:
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        raise ValueError("not a URL") from None
+    if password is not None:
+        raise ValueError(
+            "a password in a URL is refused: store it with `identitymesh secrets set` and name its reference"
+        )
+    return url
+
+
+Url = Annotated[str, AfterValidator(_no_userinfo_password)]
+
+
+def secret_fields(settings: BaseModel, prefix: str = "") -> dict[str, SecretReference]:
+    """Every declared secret of a settings value: dotted path of the field, and the reference in it."""
+    found: dict[str, SecretReference] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        path = f"{prefix}{name}"
+        if isinstance(value, SecretReference):
+            found[path] = value
+        elif isinstance(value, BaseModel):
+            found.update(secret_fields(value, f"{path}."))
+        elif isinstance(value, dict):
+            for key, child in value.items():
+                if isinstance(child, BaseModel):
+                    found.update(secret_fields(child, f"{path}.{key}."))
+    return found

@@ -1,0 +1,157 @@
+"""Opens the product's database: SQLite (WAL) or PostgreSQL. Nothing else in the product does.
+
+Short transactions, one colour: :meth:`Database.read` and :meth:`Database.write`
+give a SQLAlchemy connection inside a transaction. Driver errors leave through one
+seam (:func:`translated`) as the product's own, without SQL parameters.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from identitymesh.errors import (
+    DatabaseLocked,
+    DatabaseUnreachable,
+    DiskFull,
+    MeshError,
+    SettingsError,
+    StorageError,
+)
+from identitymesh.redaction import Secret
+
+BUSY_SECONDS = 15.0
+
+
+class Database:
+    """A pool of connections to one database. ``close()`` it when done."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def dialect(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self._engine.dialect.name
+
+    @property
+    def engine(self) -> Engine:
+        """For migrations and bulk writers of this package."""
+        return self._engine
+
+    def describe(self) -> str:
+        """Where it is, in words, without a credential."""
+        return self._engine.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading; what it sees is one snapshot."""
+        with translated(self.describe()), self._engine.connect() as connection:
+            if self.dialect == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A connection inside a write transaction, committed at the end, rolled back on any error."""
+        with translated(self.describe()), self._engine.connect() as connection:
+            connection.execution_options(identitymesh_write=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def open_database(url: str, *, password: Secret | None = None, root_certificate: Path | None = None) -> Database:
+    """Open ``sqlite:///path`` or ``postgresql+psycopg://user@host/name``.
+
+    The password goes straight to the driver and is in no URL, repr or log.
+
+    Raises:
+        SettingsError: the URL is not one of these, or carries a password.
+    """
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError:
+        raise SettingsError("database.url is not a database URL", hint="Use sqlite:///identitymesh.db or postgresql+psycopg://user@host/name.") from None
+    if parsed.password is not None:
+        raise SettingsError(
+            "database.url carries a password",
+            hint="Remove it and name a file of mode 0400 in database.password_file.",
+        )
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return Database(_sqlite(parsed))
+    if backend == "postgresql":
+        return Database(_postgresql(parsed, password, root_certificate))
+    raise SettingsError(f"database.url names {backend}; Identity Mesh runs on sqlite and postgresql")
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, see below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # IMMEDIATE: a writer waits for its turn at the start, and never fails half way with "locked".
+        write = connection.get_execution_options().get("identitymesh_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _postgresql(url: URL, password: Secret | None, root_certificate: Path | None) -> Engine:
+    arguments: dict[str, Any] = {"connect_timeout": 10, "application_name": "identitymesh"}
+    if root_certificate is not None:
+        arguments |= {"sslmode": "verify-full", "sslrootcert": str(root_certificate)}
+    engine = create_engine(url.set(drivername="postgresql+psycopg"), hide_parameters=True, pool_pre_ping=True)
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: Any, _record: Any, _args: Any, parameters: dict[str, Any]) -> None:
+        parameters.update(arguments)
+        if password is not None:
+            parameters["password"] = password.reveal_text()
+
+    return engine
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turn driver errors into ``StorageError``; the product's own errors pass."""
+    try:
+        yield
+    except MeshError:
+        raise
+    except exc.DBAPIError as error:
+        raise _translate(error, where) from None
+    except exc.SQLAlchemyError as error:
+        raise StorageError(f"{where}: {type(error).__name__}") from None
+
+
+def _translate(error: exc.DBAPIError, where: str) -> StorageError:
+    original = error.orig
+    text = str(original).splitlines()[0] if str(original) else type(original).__name__
+    lowered = text.lower()
+    if "disk is full" in lowered or "no space left" in lowered or getattr(original, "sqlstate", None) == "53100":
+        return DiskFull(f"{where}: no space left", hint="Free some space and run the command again; nothing was half written.")
+    if "database is locked" in lowered or "database is busy" in lowered:
+        return DatabaseLocked(f"{where}: locked by another program", hint="Wait for it to end, then run the command again.")
+    unreachable = error.connection_invalidated or isinstance(error, exc.OperationalError)
+    if unreachable:
+        return DatabaseUnreachable(f"{where}: {text}", hint="Check that the database runs and that database.url is right.")
+    # Server messages of data errors can quote values: only the kind is passed on.
+    state = getattr(original, "sqlstate", None) or type(original).__name__
+    return StorageError(f"{where}: the database refused a statement ({state})")
