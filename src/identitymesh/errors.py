@@ -137,7 +137,9 @@ class SecretError(MeshError):
     exit_code = ExitCode.SECRET
 
 
-class ReferenceInvalid(SecretError):
+class ReferenceInvalid(SecretError, ValueError):
+    """Also a ``ValueError``, so that pydantic reports it as a finding of its field, with the others."""
+
     code = "reference-invalid"
 
 

@@ -1,0 +1,1 @@
+"""Custody of credentials: references, sealing, keyrings, providers, ledger and audience."""
