@@ -1,0 +1,41 @@
+# The commands of this repository. Each makes what it needs first; on Linux with Python 3.11+ a clone is enough.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lock clean
+
+# More for pytest: make test PYTEST_ARGS="-k postgres -x"
+PYTEST_ARGS ?= --numprocesses auto --dist loadscope
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## the product at work, on this machine, with made-up people
+	@scripts/bootstrap demo
+	@.venv/bin/python scripts/demo.py
+
+test: check ## everything that must hold: check, then all tests (PYTEST_ARGS="-k name" for some)
+	.venv/bin/pytest $(PYTEST_ARGS)
+
+check: ## without running the product: style, format, types, arrows between packages
+	@scripts/bootstrap test
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS)
+
+# Each file is held to the versions of those before it, so that all fit into one environment.
+lock: ## pin what pyproject.toml and requirements/*.in allow (LOCK_ARGS=--upgrade: the newest)
+	@scripts/bootstrap test
+	$(LOCK) requirements/uv.in -o requirements/uv.txt
+	$(LOCK) pyproject.toml -o requirements/runtime.txt
+	$(LOCK) requirements/build.in -c requirements/runtime.txt -o requirements/build.txt
+	$(LOCK) requirements/demo.in -c requirements/runtime.txt -c requirements/build.txt -o requirements/demo.txt
+	$(LOCK) requirements/test.in -c requirements/runtime.txt -c requirements/build.txt -c requirements/demo.txt \
+		-o requirements/test.txt
+
+clean: ## remove what was made: environment, caches, demonstration
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo dist build
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

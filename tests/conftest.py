@@ -1,0 +1,80 @@
+"""Fixtures that every test may ask for, and the switch that lets no test be left out."""
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.servers.postgresql import PostgresDatabase, PostgresServer
+from tests.servers.scim import ScimServer
+
+REQUIRE_ALL = "IDENTITYMESH_REQUIRE_ALL"
+
+
+def _fail_if_skipped(report: pytest.CollectReport | pytest.TestReport) -> None:
+    """Where everything must be there, a skip is a failure with the skip's reason. An expected failure is no skip."""
+    if os.environ.get(REQUIRE_ALL) != "1" or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    report.outcome = "failed"
+    report.longrepr = f"{report.nodeid} was left out, but {REQUIRE_ALL}=1 allows no skip. {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server for the session (with pytest-xdist: for each worker)."""
+    server = PostgresServer.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[PostgresDatabase]:
+    """A fresh, empty database for this test."""
+    database = postgres_server.create()
+    yield database
+    postgres_server.drop(database)
+
+
+@pytest.fixture
+def start_scim_server() -> Iterator[Callable[..., ScimServer]]:
+    """A function that starts one more SCIM server; takes the arguments of `ScimServer.start`."""
+    with ExitStack() as running:
+
+        def start(*, options: tuple[str, ...] = ()) -> ScimServer:
+            server = ScimServer.start(options=options)
+            running.callback(server.stop)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def scim_server() -> Iterator[ScimServer]:
+    """An empty SCIM server for this test."""
+    server = ScimServer.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def module_scim_server() -> Iterator[ScimServer]:
+    """One SCIM server for all tests of a module, which see what the others wrote."""
+    server = ScimServer.start()
+    yield server
+    server.stop()
