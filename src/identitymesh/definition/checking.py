@@ -1,0 +1,151 @@
+"""What the shape alone cannot say: names that must exist, expressions that must check."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from identitymesh.definition.positions import Path
+from identitymesh.definition.shape import DefinitionShape, ProjectShape
+from identitymesh.errors import ExpressionError
+from identitymesh.rules.expressions import Checked, check as check_expression
+
+Finding = tuple[Path, str, str]  # path, message, severity
+
+
+@dataclass(frozen=True, slots=True)
+class Expressions:
+    """Every expression of a definition, checked, by its path in the file."""
+
+    by_path: Mapping[Path, Checked]
+
+    def at(self, *path: str | int) -> Checked | None:
+        return self.by_path.get(path)
+
+    def reads(self, connector_rules: Collection[Path]) -> frozenset[str]:
+        """All attributes that the expressions at these paths read."""
+        return frozenset(name for path in connector_rules for name in self.by_path[path].attributes)
+
+
+def check(shape: DefinitionShape, objects: Mapping[str, frozenset[str]]) -> tuple[Expressions, list[Finding]]:
+    """Check a whole definition. ``objects``: the object classes of each connector that has valid settings."""
+    findings = [
+        *_mesh(shape),
+        *_names(shape),
+        *_rules(shape, objects),
+        *_limits(shape),
+        *_schedules(shape),
+    ]
+    checked: dict[Path, Checked] = {}
+    for path, text, names in _all_expressions(shape):
+        try:
+            checked[path] = check_expression(text, names=names)
+        except ExpressionError as error:
+            findings.append((path, f"{error} (line {error.line}, column {error.column} of the expression)", "error"))
+    return Expressions(checked), findings
+
+
+def _all_expressions(shape: DefinitionShape) -> Iterator[tuple[Path, str, Collection[str] | None]]:
+    """Path, text and the names that may be read; sources may have any attribute (``None``)."""
+    for index, join in enumerate(shape.rules.join):
+        if join.present_when is not None:
+            yield ("rules", "join", index, "present_when"), join.present_when, None
+    for index, flow in enumerate(shape.rules.flow):
+        yield ("rules", "flow", index, "value"), flow.value, None
+    for index, project in enumerate(shape.rules.project):
+        names = _attributes_of(shape, project.object)
+        base: Path = ("rules", "project", index)
+        if project.when is not None:
+            yield (*base, "when"), project.when, names
+        for name, text in project.attributes.items():
+            yield (*base, "attributes", name), text, names
+        for name, text in project.disable.items():
+            yield (*base, "disable", name), text, names
+
+
+def _attributes_of(shape: DefinitionShape, type_name: str) -> frozenset[str]:
+    mesh_type = shape.mesh.get(type_name)
+    return frozenset(attribute.name for attribute in mesh_type.attributes) if mesh_type else frozenset()
+
+
+def _mesh(shape: DefinitionShape) -> Iterator[Finding]:
+    for name, mesh_type in shape.mesh.items():
+        seen: set[str] = set()
+        for index, attribute in enumerate(mesh_type.attributes):
+            if attribute.name in seen:
+                yield ("mesh", name, "attributes", index, "name"), "this attribute stands here twice", "error"
+            seen.add(attribute.name)
+        if mesh_type.anchor not in seen:
+            yield ("mesh", name, "anchor"), f"no such attribute{_near(mesh_type.anchor, seen)}", "error"
+        elif any(one.many for one in mesh_type.attributes if one.name == mesh_type.anchor):
+            yield ("mesh", name, "anchor"), "the anchor must have one value, not many", "error"
+
+
+def _names(shape: DefinitionShape) -> Iterator[Finding]:
+    for stage in ("join", "flow", "project"):
+        rules = getattr(shape.rules, stage)
+        seen: set[str] = set()
+        for index, rule in enumerate(rules):
+            if rule.name in seen:
+                yield ("rules", stage, index, "name"), "another rule of this stage has this name", "error"
+            seen.add(rule.name)
+        for index, rule in enumerate(rules):
+            if rule.renamed_from in seen:
+                path: Path = ("rules", stage, index, "renamed_from")
+                yield path, "a rule of that name still exists, so this one is not its new name", "error"
+
+
+def _rules(shape: DefinitionShape, objects: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
+    checks: dict[str, Callable[..., Iterator[Finding]]] = {"join": _join, "flow": _flow, "project": _project}
+    for stage, special in checks.items():
+        for index, rule in enumerate(getattr(shape.rules, stage)):
+            base: Path = ("rules", stage, index)
+            if rule.connector not in shape.connectors:
+                yield (*base, "connector"), f"no such connector{_near(rule.connector, shape.connectors)}", "error"
+            elif rule.connector in objects and rule.object not in objects[rule.connector]:
+                near = _near(rule.object, objects[rule.connector])
+                yield (*base, "object"), f"connector {rule.connector} has no such object{near}", "error"
+            if rule.object not in shape.mesh:
+                yield (*base, "object"), f"the mesh has no such type{_near(rule.object, shape.mesh)}", "error"
+            else:
+                yield from special(shape, rule, base)
+    if not any(rule.create for rule in shape.rules.join):
+        yield ("rules", "join"), "no join rule has create: true, so nobody will ever enter the mesh", "warning"
+
+
+def _join(shape: DefinitionShape, rule: object, base: Path) -> Iterator[Finding]:
+    names = _attributes_of(shape, rule.object)  # type: ignore[attr-defined]
+    if rule.target not in names:  # type: ignore[attr-defined]
+        yield (*base, "target"), f"the mesh has no such attribute{_near(rule.target, names)}", "error"  # type: ignore[attr-defined]
+
+
+_flow = _join
+
+
+def _project(shape: DefinitionShape, rule: ProjectShape, base: Path) -> Iterator[Finding]:
+    if rule.connector in shape.connectors and not rule.create and rule.correlate is None:
+        yield base, "neither create nor correlate: this rule can never find or make an account", "warning"
+    both = sorted(set(rule.attributes) & {rule.correlate} & set(rule.disable))
+    for name in both:
+        yield (*base, "disable", name), "the correlate attribute must stay as it is", "error"
+
+
+def _limits(shape: DefinitionShape) -> Iterator[Finding]:
+    targets = {rule.connector for rule in shape.rules.project}
+    for name in shape.limits:
+        if name != "default" and name not in targets:
+            yield ("limits", name), f"no projection writes to a connector of this name{_near(name, targets)}", "error"
+
+
+def _schedules(shape: DefinitionShape) -> Iterator[Finding]:
+    for name, settings in shape.connectors.items():
+        for field in ("schedule", "full_schedule"):
+            if isinstance(settings, dict) and settings.get(field):
+                message = "kept, but this version runs nothing by itself; start runs with cron until it does"
+                yield ("connectors", name, field), message, "warning"
+
+
+def _near(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,65 @@
+"""Identities: one person (or group, or device) of the mesh, with the origin of every value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from identitymesh.model.attributes import Attributes, Value, digest, dump
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One attribute of an identity: its value, and where it came from, by which rule, since when (RFC 3339)."""
+
+    value: Value
+    rule: str
+    connector: str
+    key: str
+    confidence: int
+    since: str
+
+    def same_origin(self, other: Held) -> bool:
+        """Equal but for ``since``."""
+        return (
+            self.value == other.value
+            and type(self.value) is type(other.value)
+            and (self.rule, self.connector, self.key, self.confidence)
+            == (other.rule, other.connector, other.key, other.confidence)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """``present``: a source with ``create`` holds the person. A leaver keeps the last values."""
+
+    id: int
+    type: str
+    anchor: str | None
+    values: Mapping[str, Held]
+    present: bool
+    left_at: str | None = None
+    created_at: str | None = None
+    attributes: Attributes = field(init=False)
+
+    def __post_init__(self) -> None:
+        plain = {name: held.value for name, held in self.values.items()}
+        object.__setattr__(self, "attributes", plain)
+
+    def document(self) -> bytes:
+        """Canonical JSON: name to ``[value, rule, connector, key, confidence, since]``; see docs/formats/documents.md."""
+        return dump(
+            {
+                name: [held.value, held.rule, held.connector, held.key, held.confidence, held.since]
+                for name, held in self.values.items()
+            }
+        )
+
+    def digest(self) -> bytes:
+        return digest(self.document())
+
+
+def held_from(document: Mapping[str, list[Any]]) -> dict[str, Held]:
+    """Inverse of :meth:`Identity.document`, after :func:`identitymesh.model.attributes.load`."""
+    return {name: Held(*parts) for name, parts in document.items()}

@@ -1,0 +1,150 @@
+"""Flow: the values of an identity, from all the objects joined to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+
+from identitymesh.errors import EvaluationError
+from identitymesh.model.attributes import Scalar, Value, from_values, values_of
+from identitymesh.model.identities import Held
+from identitymesh.model.objects import StoredObject
+from identitymesh.rules.flow import FlowRule
+from identitymesh.rules.ruleset import MeshAttribute, RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A value that a rule offers for an attribute, from one object."""
+
+    rule: FlowRule
+    key: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class RuleProblem:
+    """A rule that failed on one object; names the rule, never the value."""
+
+    rule: str
+    connector: str
+    key: str
+    message: str
+
+
+def candidates(
+    objects: Iterable[StoredObject], rules: RuleSet, type_name: str
+) -> tuple[dict[str, list[Candidate]], list[RuleProblem]]:
+    """Everything offered, for each attribute, the winner first."""
+    attributes = rules.types[type_name].attributes
+    offered: dict[str, list[Candidate]] = {}
+    problems: list[RuleProblem] = []
+    for stored in objects:
+        plan = rules.flows.get((stored.id.connector, stored.id.object))
+        if plan is None:
+            continue
+        values, failures = plan.evaluate(stored.attributes)
+        for index, message in failures:
+            problems.append(RuleProblem(plan.rules[index].name, stored.id.connector, stored.id.key, message))
+        for rule, value in zip(plan.rules, values, strict=True):
+            if value is None:
+                continue
+            try:
+                fitting = fit(value, attributes[rule.target])
+            except EvaluationError as error:
+                problems.append(RuleProblem(rule.name, stored.id.connector, stored.id.key, str(error)))
+                continue
+            if fitting is not None:
+                offered.setdefault(rule.target, []).append(Candidate(rule, stored.id.key, fitting))
+    for several in offered.values():
+        if len(several) > 1:
+            several.sort(key=lambda one: (one.rule.rank, one.key))
+    return offered, problems
+
+
+def flow(
+    offered: Mapping[str, Sequence[Candidate]], before: Mapping[str, Held], now: str
+) -> dict[str, Held]:
+    """The winners. ``since`` stays where value and origin stay; ``now`` is RFC 3339."""
+    values: dict[str, Held] = {}
+    for name, several in offered.items():
+        best = several[0]
+        rule = best.rule
+        held = Held(best.value, rule.name, rule.connector, best.key, rule.confidence, now)
+        earlier = before.get(name)
+        values[name] = earlier if earlier is not None and earlier.same_origin(held) else held
+    return values
+
+
+def fit(value: Value, attribute: MeshAttribute) -> Value | None:
+    """A value in the type that the mesh declares.
+
+    Raises:
+        EvaluationError: it does not fit; the message names types, not values.
+    """
+    if attribute.many:
+        return from_values(list(dict.fromkeys(_fit_one(one, attribute) for one in values_of(value))))
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise EvaluationError(f"gives {len(value)} values to {attribute.name}, which has one")
+        value = value[0]
+    return _fit_one(value, attribute)
+
+
+def _fit_one(value: Scalar, attribute: MeshAttribute) -> Scalar:
+    kind = attribute.type
+    if kind == "string":
+        if isinstance(value, str):
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return str(value)
+    elif kind == "boolean":
+        if isinstance(value, bool):
+            return value
+    elif kind == "integer":
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, str) and _is_integer(value):
+            return int(value)
+    elif kind == "binary":
+        if isinstance(value, bytes):
+            return value
+    elif kind == "datetime" and isinstance(value, str):
+        return _moment(value, attribute)
+    elif kind == "decimal" and isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return _decimal(value, attribute)
+    raise EvaluationError(f"gives {_name_of(value)} to {attribute.name}, which is {kind}")
+
+
+def _is_integer(text: str) -> bool:
+    digits = text.removeprefix("-")
+    return digits.isascii() and digits.isdigit() and len(digits) <= 18
+
+
+def _moment(text: str, attribute: MeshAttribute) -> str:
+    try:
+        if len(text) == len("2026-11-22"):
+            return date.fromisoformat(text).isoformat()
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise EvaluationError(f"gives text that is no RFC 3339 date to {attribute.name}, which is datetime") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _decimal(value: str | int | float, attribute: MeshAttribute) -> str:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        raise EvaluationError(f"gives text that is no number to {attribute.name}, which is decimal") from None
+    if not number.is_finite():
+        raise EvaluationError(f"gives a number that is not finite to {attribute.name}")
+    return format(number, "f")
+
+
+def _name_of(value: Scalar) -> str:
+    names = {str: "text", bool: "a truth value", int: "an integer", float: "a number", bytes: "bytes"}
+    return names[type(value)]

@@ -1,0 +1,36 @@
+"""Import: which of the objects just read have to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from identitymesh.connectors.contract import Entry
+from identitymesh.model.attributes import Attributes, digest, image
+
+UNSETTLED = b""  # a known digest of an object that must be looked at again whatever it says
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An object that is new, changed, or not settled under today's rules."""
+
+    key: str
+    attributes: Attributes
+    digest: bytes
+
+
+def stage(entries: Sequence[Entry], known: dict[str, bytes], names: Collection[str]) -> list[Staged]:
+    """Objects to look at, restricted to the attributes ``names``. Seen keys leave ``known``.
+
+    ``known`` holds the digest of every stored object of the connector that is settled
+    (unchanged rules, joined), :data:`UNSETTLED` for the others. What is left in it after
+    a complete read is what the source no longer has.
+    """
+    changed = []
+    for entry in entries:
+        attributes = {name: value for name, value in entry.attributes.items() if name in names}
+        now = digest(image(attributes))
+        if known.pop(entry.key, UNSETTLED) != now:
+            changed.append(Staged(entry.key, attributes, now))
+    return changed

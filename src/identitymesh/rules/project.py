@@ -1,0 +1,35 @@
+"""Projection rules: what a target should hold for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from identitymesh.rules.flow import Evaluate
+from identitymesh.rules.join import Condition
+
+Leaving = Literal["keep", "disable", "delete"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRule:
+    """One projection, compiled. ``names`` go with ``evaluate``, ``disable_names`` with ``disable``."""
+
+    name: str
+    connector: str
+    object: str
+    create: bool
+    correlate: str | None
+    on_leave: Leaving
+    on_out_of_scope: Leaving
+    when: Condition | None
+    names: Sequence[str]
+    evaluate: Evaluate
+    disable_names: Sequence[str]
+    disable: Evaluate | None
+
+    @property
+    def managed(self) -> frozenset[str]:
+        """Attributes that this rule writes, and that images of its accounts hold."""
+        return frozenset(self.names) | frozenset(self.disable_names)

@@ -1,0 +1,58 @@
+"""Everything that one version of the rules says, compiled once and fixed for a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from identitymesh.rules.flow import FlowPlan
+from identitymesh.rules.join import JoinPlan
+from identitymesh.rules.project import ProjectRule
+
+
+@dataclass(frozen=True, slots=True)
+class MeshAttribute:
+    """One attribute of the mesh. ``type``: string, integer, decimal, boolean, datetime or binary."""
+
+    name: str
+    type: str
+    many: bool = False
+    sensitivity: str = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class MeshType:
+    """One type of identity, for example ``user``. ``join_attributes`` are indexed: join targets and the anchor."""
+
+    name: str
+    anchor: str
+    attributes: Mapping[str, MeshAttribute]
+    join_attributes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """``version`` is the definition version in which the rules last changed.
+
+    ``joins`` and ``flows`` are keyed by (connector, object), ``projections`` by mesh type; ``renames`` gives, for
+    former rule names, today's.
+    """
+
+    version: int
+    types: Mapping[str, MeshType]
+    joins: Mapping[tuple[str, str], JoinPlan]
+    flows: Mapping[tuple[str, str], FlowPlan]
+    projections: Mapping[str, Sequence[ProjectRule]]
+    renames: Mapping[str, str]
+    frozen: frozenset[str]
+
+    def correlate_of(self, connector: str, object_class: str) -> str | None:
+        """The attribute by which accounts of ours are found again in this connector."""
+        for rule in self.projections.get(object_class, ()):
+            if rule.connector == connector and rule.correlate:
+                return rule.correlate
+        return None
+
+    def targets(self) -> list[str]:
+        """Connectors that are written to, in the order of the definition's projections."""
+        return list(dict.fromkeys(rule.connector for rules in self.projections.values() for rule in rules))

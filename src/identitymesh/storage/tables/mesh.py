@@ -1,0 +1,120 @@
+"""What was read (connector objects), who is who (identities), and what targets should hold (accounts)."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+)
+
+from .base import Moment, RowId, metadata
+
+connector_object = Table(
+    "connector_object",
+    metadata,
+    Column("connector", String(64), primary_key=True),
+    Column("object", String(64), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", LargeBinary(16), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("state", String(16), nullable=False),  # joined | unjoined | ambiguous | aside (no join rule)
+    Column("identity_id", RowId, nullable=True),
+    Column("joined_by", String(128)),
+    Column("correlate", Text),  # value of the target's correlate attribute, when a projection names one
+    Column("ruleset", Integer, nullable=False),  # rule set under which it was last joined
+    Column("absent_run", RowId),  # a complete import did not show it, and its absence is held since this run
+    Column("absent_approved", Boolean, nullable=False, default=False),
+    Column("changed_at", Moment, nullable=False),
+)
+Index("ix_connector_object_identity", connector_object.c.identity_id)
+Index(
+    "ix_connector_object_correlate",
+    connector_object.c.connector,
+    connector_object.c.object,
+    connector_object.c.correlate,
+    sqlite_where=connector_object.c.correlate.is_not(None),
+    postgresql_where=connector_object.c.correlate.is_not(None),
+)
+
+waiting_key = Table(  # join keys of objects that are joined to nobody: tried again when an identity gets such a key
+    "waiting_key",
+    metadata,
+    Column("connector", String(64), primary_key=True),
+    Column("object", String(64), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("attribute", String(128), primary_key=True),  # of the mesh
+    Column("value", Text, nullable=False),
+)
+Index("ix_waiting_key_value", waiting_key.c.object, waiting_key.c.attribute, waiting_key.c.value)
+
+identity = Table(
+    "identity",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("type", String(64), nullable=False),
+    Column("anchor", Text),
+    Column("document", Text, nullable=False),
+    Column("digest", LargeBinary(16), nullable=False),
+    Column("present", Boolean, nullable=False),  # a source with `create` holds it
+    Column("left_at", Moment),
+    Column("ruleset", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_identity_anchor", identity.c.type, identity.c.anchor)
+Index("ix_identity_ruleset", identity.c.ruleset, identity.c.id)
+
+join_key = Table(
+    "join_key",
+    metadata,
+    Column("type", String(64), primary_key=True),
+    Column("attribute", String(128), primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("identity_id", RowId, ForeignKey("identity.id", ondelete="CASCADE"), primary_key=True),
+)
+Index("ix_join_key_identity", join_key.c.identity_id)
+
+account = Table(
+    "account",
+    metadata,
+    Column("identity_id", RowId, ForeignKey("identity.id", ondelete="CASCADE"), primary_key=True),
+    Column("connector", String(64), primary_key=True),
+    Column("object", String(64), primary_key=True),
+    Column("rule", String(128), nullable=False),
+    Column("key", Text),  # how the target names it; null until it exists there
+    Column("correlate", Text),
+    Column("intent", String(16), nullable=False),  # present | disabled | deleted | kept
+    Column("desired", Text),  # canonical image of the managed attributes; null: should not exist
+    Column("desired_digest", LargeBinary(16)),
+    Column("known", Text),  # the same of what the target holds; null: does not exist there
+    Column("known_digest", LargeBinary(16)),
+    Column("echo_digest", LargeBinary(16)),  # what the target answered after our last write, if not what we wrote
+    Column("kind", String(16)),  # create | update | disable | delete; null: nothing to do
+    Column("row_digest", LargeBinary(16)),  # of (kind, desired, known); approval and release cover exactly this
+    Column("approved", LargeBinary(16)),
+    Column("released", LargeBinary(16)),
+    Column("status", String(16), nullable=False),  # idle | sending | parked
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("error_code", String(64)),
+    Column("error", Text),
+    Column("changed_at", Moment, nullable=False),
+    Column("exported_at", Moment),
+)
+Index("ix_account_key", account.c.connector, account.c.object, account.c.key)
+Index("ix_account_correlate", account.c.connector, account.c.object, account.c.correlate)
+Index(
+    "ix_account_pending",
+    account.c.connector,
+    account.c.kind,
+    account.c.identity_id,
+    sqlite_where=account.c.kind.is_not(None),
+    postgresql_where=account.c.kind.is_not(None),
+)
