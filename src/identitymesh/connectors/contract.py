@@ -24,11 +24,14 @@ class Entry:
     """One object as the connector read it. ``key`` identifies it there for ever (as text).
 
     ``tag`` is what the server offers to guard an update (an ETag), or ``None``.
+    ``native`` is the object in the connector's own form, there only for the update or
+    delete that follows a ``get``: nobody else looks at it, and it is never stored.
     """
 
     key: str
     attributes: Attributes
     tag: str | None = None
+    native: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,15 @@ class Page:
 
     ``watermark`` is the point from which a later delta read may resume once this
     page is stored. ``complete`` is set on the last page of a complete read only: a
-    read that ends without it proves nothing about absence.
+    read that ends without it proves nothing about absence, and ``incomplete`` says
+    why in words. The last page that ``Facade.read`` yields has exactly one of the two.
     """
 
     entries: Sequence[Entry] = ()
     bad: Sequence[BadEntry] = ()
     watermark: str | None = None
     complete: Complete | None = None
+    incomplete: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,9 @@ class SchemaOp(Protocol):
 class SearchOp(Protocol):
     """Can read everything, streaming; the last page says whether the read was complete.
 
-    ``names``: the attributes that the rules use; the connector may leave out others.
+    ``names``: the attributes that the rules use, as the definition spells them. Entries
+    spell them the same where the system itself does not care, and the connector leaves
+    out others; no names at all means every attribute.
     """
 
     def search(self, object_class: str, names: Sequence[str]) -> Iterator[Page]: ...
@@ -124,21 +131,23 @@ class SyncOp(Protocol):
 
 @runtime_checkable
 class GetOp(Protocol):
-    """Can read one object by its key; ``None`` when there is no such object."""
+    """Can read one object by its key; ``None`` when there is no such object. ``names`` as in :class:`SearchOp`."""
 
-    def get(self, object_class: str, key: str) -> Entry | None: ...
+    def get(self, object_class: str, key: str, names: Sequence[str] = ()) -> Entry | None: ...
 
 
 @runtime_checkable
 class LookupOp(Protocol):
-    """Can find objects by the value of one attribute (``correlate``)."""
+    """Can find the objects that have this value in one attribute (``correlate``). ``names`` as in :class:`SearchOp`."""
 
-    def lookup(self, object_class: str, attribute: str, value: Value) -> Sequence[Entry]: ...
+    def lookup(self, object_class: str, attribute: str, value: Value, names: Sequence[str] = ()) -> Sequence[Entry]: ...
 
 
 @runtime_checkable
 class CreateOp(Protocol):
-    """Can create an object; answers it as the server stored it, key included.
+    """Can create an object; answers it as the server stored it, key included, names spelt as in ``attributes``.
+
+    An answer that was lost ends in ``ConnectionLost`` or ``TimedOut``: it may have been created.
 
     Raises:
         ObjectExists: there is one with the same identity already.
@@ -159,6 +168,8 @@ class Modification:
 @runtime_checkable
 class UpdateOp(Protocol):
     """Can change an object that reads as ``current`` (just read by the facade), as small as the protocol allows.
+
+    Answers the object as it is now, with the names of ``current`` and of the change.
 
     Raises:
         ObjectChanged: it changed since ``current`` was read (ETag, WHERE).

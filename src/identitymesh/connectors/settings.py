@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from identitymesh.errors import ReferenceInvalid
 from identitymesh.secrets.references import SecretReference, parse_setting
 
 
@@ -39,7 +40,11 @@ def _reference(value: Any) -> Any:
         return value
     if not isinstance(value, str):
         raise ValueError("a secret reference is text such as secret://hr/reader")
-    return parse_setting(value)
+    try:
+        return parse_setting(value)
+    except ReferenceInvalid as refused:
+        # pydantic reports ValueErrors with the name of the field; the message repeats nothing of the value.
+        raise ValueError(f"{refused.message}. {refused.hint}") from None
 
 
 SecretRef = Annotated[

@@ -1,0 +1,108 @@
+"""What a connector may yield: the checks between a foreign system and the product.
+
+An entry that breaks a rule becomes a :class:`BadEntry` of the same page, with a reason
+in words that names the attribute and never shows its value. The rules are those of the
+tables that entries end up in: text without NUL, integers of 64 bits, bounded sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Final
+
+from identitymesh.connectors.contract import BadEntry, Entry
+
+MAX_KEY: Final = 1024  # characters
+MAX_VALUE: Final = 1_048_576 - 4096  # bytes of UTF-8 or of binary: 1 MiB with what surrounds it
+_INTEGERS: Final = (-(2**63), 2**63 - 1)
+
+
+def key_fault(key: Any) -> str | None:
+    """Why this cannot be the key of an object; ``None`` if it can."""
+    if not isinstance(key, str):
+        return f"its key is {type(key).__name__}, not text"
+    if not key:
+        return "it has no key"
+    if len(key) > MAX_KEY:
+        return f"its key has {len(key):,} characters; at most {MAX_KEY:,} are possible"
+    return _text_fault("its key", key)
+
+
+def entry_fault(entry: Entry) -> str | None:
+    """Why this entry cannot be taken over; ``None`` if it can."""
+    fault = key_fault(entry.key)
+    if fault is not None:
+        return fault
+    for name, value in entry.attributes.items():
+        if type(value) is str and value.isascii() and len(value) < MAX_VALUE and "\0" not in value:
+            continue  # nearly every value of nearly every entry; what follows costs a call each
+        fault = _attribute_fault(name, value)
+        if fault is not None:
+            return fault
+    return None
+
+
+def check(entries: Iterable[Entry], seen: set[str]) -> tuple[list[Entry], list[BadEntry]]:
+    """Sort entries into sound and bad ones. ``seen``: the keys of this read so far; extended.
+
+    The second entry with a key is bad even when it is identical: which of two came first is chance, and
+    the source that yields one object twice has a fault that somebody should see.
+    """
+    good: list[Entry] = []
+    bad: list[BadEntry] = []
+    for entry in entries:
+        fault = entry_fault(entry)
+        readable = fault is None or key_fault(entry.key) is None
+        if fault is None and entry.key in seen:
+            fault = "duplicate key: the same key came earlier in this read"
+        if readable:
+            seen.add(entry.key)
+        if fault is None:
+            good.append(entry)
+        else:
+            bad.append(BadEntry(fault, entry.key if readable else None))
+    return good, bad
+
+
+def _attribute_fault(name: Any, value: Any) -> str | None:
+    if not isinstance(name, str) or not name or "\0" in name:
+        return "one of its attributes has no usable name"
+    if not isinstance(value, list):
+        return _scalar_fault(name, value)
+    if not value:
+        return f"attribute {name} is an empty list; an attribute without a value is left out"
+    for item in value:
+        fault = _scalar_fault(name, item)
+        if fault is not None:
+            return fault
+    return None
+
+
+def _scalar_fault(name: str, value: Any) -> str | None:
+    what = f"attribute {name}"
+    if isinstance(value, str):
+        return _text_fault(what, value)
+    if isinstance(value, bytes):
+        return _size_fault(what, len(value))
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return None if _INTEGERS[0] <= value <= _INTEGERS[1] else f"{what} is an integer of more than 64 bits"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{what} is not a finite number"
+    return f"{what} has the type {type(value).__name__}, which is not one of an attribute"
+
+
+def _text_fault(what: str, text: str) -> str | None:
+    if "\0" in text:
+        return f"{what} has a NUL character"
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return f"{what} is not valid Unicode text"
+    return _size_fault(what, size)
+
+
+def _size_fault(what: str, size: int) -> str | None:
+    return None if size <= MAX_VALUE else f"{what} has a value of {size:,} bytes; at most {MAX_VALUE:,} are possible"

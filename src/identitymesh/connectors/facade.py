@@ -1,0 +1,336 @@
+"""The only caller of connectors: what every kind needs, once.
+
+A :class:`Facade` puts around one open connector
+
+* the checks of what it yields (:mod:`identitymesh.connectors.checking`);
+* repeats of the calls that are safe to repeat, and pauses that a server asks for
+  (:mod:`identitymesh.connectors.patience`);
+* one family of errors: whatever is not a ``ConnectorError``, ``SecretError`` or
+  ``KeyringError`` becomes one, with the foreign exception as its cause and only the
+  name of its type in the message (its text may hold values);
+* the guarded write: read before, compare, write with the guard of the system.
+
+Time limits are the drivers' own; each kind passes its setting ``timeout`` on. The
+facade measures, so that a foreign error after that time is called ``TimedOut``; a call
+that succeeded late has succeeded.
+"""
+
+# The protocols of the contract are asked for at run time, as values; that is what they are runtime_checkable for.
+# mypy: disable-error-code="type-abstract"
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from identitymesh.connectors.checking import check, entry_fault
+from identitymesh.connectors.contract import (
+    AttributeInfo,
+    Connector,
+    CreateOp,
+    CredentialSource,
+    DeleteOp,
+    Entry,
+    GetOp,
+    Kind,
+    LookupOp,
+    Modification,
+    Page,
+    SchemaOp,
+    SearchOp,
+    SyncOp,
+    TestOp,
+    TestReport,
+    UpdateOp,
+)
+from identitymesh.connectors.outcomes import Verdict, WriteOutcome
+from identitymesh.connectors.patience import Patience
+from identitymesh.errors import (
+    ConnectorError,
+    ConnectorMisconfigured,
+    KeyringError,
+    ObjectChanged,
+    ObjectMissing,
+    ObjectRefused,
+    SecretError,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
+from identitymesh.model.attributes import Attributes, Value, same
+
+_ANY: Final = (ConnectorError,)
+_NOT_CARRIED_OUT: Final = (Unreachable, Throttled)  # what proves that a create did not happen
+_ROUNDS: Final = 3  # how often a write looks again when the object changed between its read and its write
+_CANNOT: Final[dict[type, str]] = {
+    TestOp: "be tested",
+    SchemaOp: "say which attributes there are",
+    SearchOp: "be read completely",
+    SyncOp: "be read for changes only",
+    GetOp: "read one object",
+    LookupOp: "look objects up",
+    CreateOp: "create objects",
+    UpdateOp: "update objects",
+    DeleteOp: "delete objects",
+}
+
+Operation = TypeVar("Operation")
+Result = TypeVar("Result")
+
+
+def open_facade(
+    name: str,
+    kind: Kind,
+    settings: Any,
+    credentials: CredentialSource,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+    retries: int = 3,
+) -> Facade:
+    """The facade of a connector of this kind. ``settings`` is a value of ``kind.settings``."""
+    try:
+        connector = kind.open(settings, credentials)
+    except ConnectorError as error:
+        error.connector = error.connector or name
+        raise
+    return Facade(name, connector, kind=kind.name, timeout=settings.timeout, sleep=sleep, clock=clock, retries=retries)
+
+
+class Facade:
+    """One open connector. Not for several threads at once; close it, or use it in a ``with``.
+
+    ``timeout``, ``sleep`` and ``clock`` are in seconds, ``clock`` is monotonic; ``retries``
+    is the number of repeats after a first try; ``chance`` gives numbers from 0 to 1.
+
+    Every method may raise the ``ConnectorError`` family with ``connector`` filled in,
+    ``SecretError`` and ``KeyringError``; nothing else.
+    """
+
+    def __init__(  # noqa: PLR0913  clock, pause, repeats and chance are replaced in tests
+        self,
+        name: str,
+        connector: Connector,
+        *,
+        timeout: float,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        retries: int = 3,
+        kind: str = "",
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = name
+        self._title = f"connector {name} ({kind})" if kind else f"connector {name}"
+        self._connector = connector
+        self._timeout = timeout
+        self._clock = clock
+        self._patience = Patience(retries, sleep, chance)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection. Never raises, may be called twice."""
+        with contextlib.suppress(Exception):  # contract: close never raises; a connector that breaks it changes nothing
+            self._connector.close()
+
+    def offers(self, operation: type) -> bool:
+        """Whether the connector can do this: one of the protocols of :mod:`identitymesh.connectors.contract`."""
+        return isinstance(self._connector, operation)
+
+    def test(self) -> TestReport:
+        """Reach the system, log in and see the objects."""
+        operation = self._need(TestOp)
+        return self._repeat("being tested", operation.test)
+
+    def schema(self, object_class: str) -> Sequence[AttributeInfo]:
+        """The attributes that objects there can have; empty means "any"."""
+        operation = self._need(SchemaOp)
+        return self._repeat("reading the schema", lambda: operation.schema(object_class))
+
+    def read(self, object_class: str, names: Sequence[str]) -> Iterator[Page]:
+        """Everything. The last page has either ``complete``, the proof, or ``incomplete``, why there is none.
+
+        Opening the read is repeated like any safe call; once the first page is out, an error ends the read.
+        """
+        operation = self._need(SearchOp)
+        return self._complete(lambda: operation.search(object_class, names))
+
+    def read_since(self, object_class: str, names: Sequence[str], watermark: str | None) -> Iterator[Page]:
+        """What changed at or after the watermark; ``None`` reads from the start. Proves nothing about absence."""
+        operation = self._need(SyncOp)
+        return self._changes(lambda: operation.sync(object_class, names, watermark))
+
+    def get(self, object_class: str, key: str, names: Sequence[str] = ()) -> Entry | None:
+        """One object by its key, ``None`` if there is none. No ``names``: all its attributes."""
+        operation = self._need(GetOp)
+        entry = self._repeat("reading an object", lambda: operation.get(object_class, key, names))
+        return None if entry is None else self._sound(entry)
+
+    def lookup(self, object_class: str, attribute: str, value: Value, names: Sequence[str] = ()) -> Sequence[Entry]:
+        """The objects with this value in this attribute."""
+        operation = self._need(LookupOp)
+        found = self._repeat("looking objects up", lambda: operation.lookup(object_class, attribute, value, names))
+        return [self._sound(entry) for entry in found]
+
+    def create(self, object_class: str, attributes: Attributes) -> Entry:
+        """Create an object. Repeated only after errors which prove that nothing was created.
+
+        Raises:
+            ConnectionLost, TimedOut: it may have been created; look it up by ``correlate``.
+            ObjectExists, ObjectRefused: it was not.
+        """
+        operation = self._need(CreateOp)
+        created = self._repeat(
+            "creating an object", lambda: operation.create(object_class, attributes), _NOT_CARRIED_OUT
+        )
+        return self._sound(created)
+
+    def write(
+        self, object_class: str, key: str, change: Modification, *, expected: Attributes, desired: Attributes
+    ) -> WriteOutcome:
+        """The guarded update: write only if the object still is as known, or say what it is instead.
+
+        Compared are the attributes named in ``expected`` (the known image), ``desired`` and
+        ``change.clear``, and no others. The whole of it is safe to repeat, because it begins with a read.
+        """
+        reader, writer = self._need(GetOp), self._need(UpdateOp)
+        names = list(dict.fromkeys([*expected, *desired, *change.clear]))
+        unset = set(change.clear)
+        wanted = {name: value for name, value in desired.items() if name not in unset}
+
+        def read() -> Entry | None:
+            return reader.get(object_class, key, list(dict.fromkeys([*names, *change.put])))
+
+        def update(current: Entry) -> Entry | None:
+            return writer.update(object_class, current, change)
+
+        return self._repeat("updating an object", lambda: self._guarded(read, names, expected, wanted, update))
+
+    def remove(self, object_class: str, key: str, *, expected: Attributes) -> WriteOutcome:
+        """The guarded delete: ``DONE`` if it is gone already, ``STALE`` if it is not as known."""
+        reader, remover = self._need(GetOp), self._need(DeleteOp)
+        names = list(expected)
+
+        def read() -> Entry | None:
+            return reader.get(object_class, key, names)
+
+        def delete(current: Entry) -> None:
+            remover.delete(object_class, current)
+
+        outcome = self._repeat("deleting an object", lambda: self._guarded(read, names, expected, None, delete))
+        return WriteOutcome(Verdict.DONE) if outcome.verdict is Verdict.MISSING else outcome
+
+    def _guarded(
+        self,
+        read: Callable[[], Entry | None],
+        names: Sequence[str],
+        expected: Attributes,
+        desired: Attributes | None,
+        attempt: Callable[[Entry], Entry | None],
+    ) -> WriteOutcome:
+        for _ in range(_ROUNDS):
+            current = read()
+            if current is None:
+                return WriteOutcome(Verdict.MISSING)
+            if desired is not None and _alike(current.attributes, desired, names):
+                return WriteOutcome(Verdict.DONE, self._sound(current))
+            if not _alike(current.attributes, expected, names):
+                return WriteOutcome(Verdict.STALE, self._sound(current))
+            try:
+                written = attempt(current)
+            except ObjectMissing:
+                return WriteOutcome(Verdict.MISSING)
+            except ObjectChanged:
+                continue  # perhaps in attributes that are none of ours: look again
+            return WriteOutcome(Verdict.WRITTEN, None if written is None else self._sound(written))
+        current = read()
+        return WriteOutcome(Verdict.MISSING) if current is None else WriteOutcome(Verdict.STALE, self._sound(current))
+
+    def _complete(self, opened: Callable[[], Iterator[Page]]) -> Iterator[Page]:
+        count = 0
+        seen: set[str] = set()
+        for page in self._pages(opened):
+            good, bad = check(page.entries, seen)
+            count += len(page.entries) + len(page.bad)
+            complete, incomplete = page.complete, page.incomplete
+            if complete is not None and complete.count != count:
+                incomplete = f"the source counted {complete.count:,} objects, but gave {count:,}"
+            if incomplete:
+                complete = None
+            yield Page(good, [*page.bad, *bad], page.watermark, complete, incomplete)
+            if complete is not None or incomplete:
+                return
+        yield Page(incomplete="the read ended without a proof that it was complete")
+
+    def _changes(self, opened: Callable[[], Iterator[Page]]) -> Iterator[Page]:
+        seen: set[str] = set()
+        for page in self._pages(opened):
+            good, bad = check(page.entries, seen)
+            yield Page(good, [*page.bad, *bad], page.watermark)
+
+    def _pages(self, opened: Callable[[], Iterator[Page]]) -> Iterator[Page]:
+        def begin() -> tuple[Iterator[Page], Page | None]:
+            pages = opened()
+            return pages, next(pages, None)
+
+        pages, page = self._repeat("opening a read", begin)
+        try:
+            while page is not None:
+                yield page
+                page = self._once("reading", lambda: next(pages, None))
+        finally:
+            close = getattr(pages, "close", None)  # generators hold a cursor or a connection open
+            if close is not None:
+                self._once("ending a read", close)
+
+    def _sound(self, entry: Entry) -> Entry:
+        fault = entry_fault(entry)
+        if fault is None:
+            return entry
+        raise ObjectRefused(f"{self._title} gave an object that cannot be taken over: {fault}", connector=self.name)
+
+    def _need(self, operation: type[Operation]) -> Operation:
+        if isinstance(self._connector, operation):
+            return self._connector
+        raise ConnectorMisconfigured(
+            f"{self._title} cannot {_CANNOT[operation]}",
+            hint="Use a kind of connector that can, or change the rule that asks for it.",
+            connector=self.name,
+        )
+
+    def _repeat(
+        self, doing: str, action: Callable[[], Result], repeat_after: tuple[type[ConnectorError], ...] = _ANY
+    ) -> Result:
+        return self._patience.call(lambda: self._once(doing, action), repeat_after)
+
+    def _once(self, doing: str, action: Callable[[], Result]) -> Result:
+        begun = self._clock()
+        try:
+            return action()
+        except ConnectorError as error:
+            error.connector = error.connector or self.name
+            raise
+        except (SecretError, KeyringError):
+            raise
+        except Exception as error:
+            if isinstance(error, TimeoutError) or self._clock() - begun >= self._timeout:
+                raise TimedOut(
+                    f"{self._title} took longer than {self._timeout:g} s while {doing}", connector=self.name
+                ) from error
+            raise ConnectorError(
+                f"{self._title} failed while {doing}: {type(error).__name__}",
+                hint="This is a fault of the connector, not of your data; the log has the details.",
+                connector=self.name,
+            ) from error
+
+
+def _alike(left: Mapping[str, Value], right: Mapping[str, Value], names: Sequence[str]) -> bool:
+    return all(same(left.get(name), right.get(name)) for name in names)
