@@ -5,7 +5,8 @@ What to know about it (0.8.3):
 * `/Users` and `/v2/Users` both answer, but `location` always says `/v2/Users`; `base_url` here ends in `/v2`.
 * HTTP/1.0 of the standard library's server: the connection is closed after each answer, so a client never reuses one.
 * It supports everything it can: bulk, PATCH, filter, ETag with If-Match (412), 409 for a `userName` that exists.
-* The token is an argument of its command, so every user of the machine can read it while a test runs.
+* The token is an argument of its command, so every user of the machine can read it while a test runs. Written
+  with `=`, because a token that starts with a dash would be taken for an option.
 * Only SIGINT lets it end by itself; `--dump-resources FILE` is written then, and with no other signal.
 * It forgets everything when it ends: a fresh server is an empty directory.
 """
@@ -45,7 +46,7 @@ class ScimServer:
         folder = private_folder("scim")
         token = secrets.token_urlsafe(24)
         try:
-            return cls._start_on_a_free_port([program, "--bearer-token", token, *options], folder, token)
+            return cls._start_on_a_free_port([program, f"--bearer-token={token}", *options], folder, token)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
