@@ -93,10 +93,8 @@ account = Table(
     Column("correlate", Text),
     Column("intent", String(16), nullable=False),  # present | disabled | deleted | kept
     Column("desired", Text),  # canonical image of the managed attributes; null: should not exist
-    Column("desired_digest", LargeBinary(16)),
     Column("known", Text),  # the same of what the target holds; null: does not exist there
-    Column("known_digest", LargeBinary(16)),
-    Column("echo_digest", LargeBinary(16)),  # what the target answered after our last write, if not what we wrote
+    Column("echo", Text),  # what the target made of our last write, if not what we wrote
     Column("kind", String(16)),  # create | update | disable | delete; null: nothing to do
     Column("row_digest", LargeBinary(16)),  # of (kind, desired, known); approval and release cover exactly this
     Column("approved", LargeBinary(16)),

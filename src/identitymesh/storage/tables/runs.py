@@ -35,7 +35,6 @@ run = Table(
     Column("state", String(16), nullable=False),  # running | done | problems | held | failed | abandoned
     Column("actor", Text, nullable=False),
     Column("definition_version", Integer),
-    Column("plan_id", RowId),
     Column("started_at", Moment, nullable=False),
     Column("ended_at", Moment),
     Column("summary", Text, nullable=False, default="{}"),
@@ -85,6 +84,7 @@ import_state = Table(
     Column("connector", String(64), primary_key=True),
     Column("object", String(64), primary_key=True),
     Column("scope", String(64), nullable=False),  # digest of what decides which objects a complete read returns
+    Column("names", String(64), nullable=False),  # digest of the attributes that were asked for
     Column("complete_at", Moment),
     Column("complete_run", RowId),
     Column("objects", Integer),
@@ -95,14 +95,12 @@ import_state = Table(
     Column("error_at", Moment),
 )
 
-plan = Table(
+plan = Table(  # a run has at most one plan, and it bears the run's number
     "plan",
     metadata,
-    Column("id", RowId, primary_key=True),
-    Column("run_id", RowId, ForeignKey("run.id"), nullable=False),
+    Column("id", RowId, ForeignKey("run.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("definition_version", Integer, nullable=False),
     Column("created_at", Moment, nullable=False),
-    sqlite_autoincrement=True,
 )
 
 plan_target = Table(

@@ -1,0 +1,338 @@
+"""Evaluates one batch: join, flow and project for what changed, then one write of all of it.
+
+The order of the stages stands here and in :mod:`identitymesh.runs.cycle`, nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from identitymesh.errors import EvaluationError
+from identitymesh.model.attributes import Attributes
+from identitymesh.model.identities import Identity
+from identitymesh.model.objects import ObjectId, StoredObject
+from identitymesh.pipeline import flowing, joining
+from identitymesh.pipeline.importing import Staged
+from identitymesh.rules.join import JoinPlan, key_text, key_texts
+from identitymesh.rules.ruleset import RuleSet
+from identitymesh.runs.accounts import AccountWork
+from identitymesh.runs.contract import Issue, MeshTransaction, Pair
+from identitymesh.runs.people import person_events
+
+MAX_ROUNDS = 20  # a chain of objects that find each other only through each other's values
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch did, for the run's record."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    issues: list[Issue] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        self.counts.update(other.counts)
+        self.issues.extend(other.issues)
+
+
+class Evaluation:
+    """The work of one batch inside one transaction. Use once: take or remove or refresh, then :meth:`finish`."""
+
+    def __init__(self, tx: MeshTransaction, rules: RuleSet, now: str, actor: str, run_id: int) -> None:
+        self._tx = tx
+        self._rules = rules
+        self._now = now
+        self._actor = actor
+        self._run_id = run_id
+        self._objects: dict[ObjectId, StoredObject] = {}  # changed in this batch
+        self._removed: dict[ObjectId, StoredObject] = {}
+        self._before: dict[int, Identity | None] = {}
+        self._after: dict[int, Identity] = {}
+        self._touched: dict[int, None] = {}  # identities whose values must be worked out again, in order
+        self._accounts = AccountWork(tx, rules)
+        self._keys: dict[tuple[str, Pair], set[int]] = {}
+        self._next_id: int | None = None
+        self.outcome = Outcome()
+
+    # -- what is to be evaluated -------------------------------------------------
+
+    def take(self, connector: str, object_class: str, staged: Sequence[Staged]) -> None:
+        """New and changed objects of one connector."""
+        plan = self._rules.joins.get((connector, object_class))
+        stored = self._tx.objects(connector, object_class, [one.key for one in staged])
+        correlate = self._rules.correlate_of(connector, object_class)
+        to_join: list[StoredObject] = []
+        for one in staged:
+            before = stored.get(one.key)
+            self.outcome.counts["changed" if before else "added"] += 1
+            text = key_text(one.attributes.get(correlate)) if correlate else None
+            fresh = StoredObject(ObjectId(connector, object_class, one.key), one.attributes, one.digest, "aside", correlate=text)
+            self._relink(fresh, before, plan, to_join)
+        self._accounts.objects_read(connector, object_class, [self._objects[ObjectId(connector, object_class, one.key)] for one in staged])
+        self._join(to_join)
+
+    def _relink(
+        self, fresh: StoredObject, before: StoredObject | None, plan: JoinPlan | None, to_join: list[StoredObject]
+    ) -> None:
+        self._objects[fresh.id] = fresh
+        linked = before.identity_id if before else None
+        if linked is not None:
+            self._touched[linked] = None
+        if plan is None:
+            return
+        rule = joining.still_linked(before.joined_by, plan, self._rules.renames) if before and linked else None
+        if rule is not None:
+            self._objects[fresh.id] = replace(fresh, state="joined", identity_id=linked, joined_by=rule)
+        else:
+            to_join.append(fresh)
+
+    def rejoin(self, objects: Sequence[StoredObject]) -> None:
+        """Stored objects whose link the rules of today do not explain."""
+        by_place: dict[tuple[str, str], list[Staged]] = {}
+        for stored in objects:
+            staged = Staged(stored.id.key, stored.attributes, stored.digest)
+            by_place.setdefault((stored.id.connector, stored.id.object), []).append(staged)
+        for (connector, object_class), staged_objects in by_place.items():
+            self.take(connector, object_class, staged_objects)
+
+    def remove(self, connector: str, object_class: str, keys: Sequence[str]) -> None:
+        """Objects that the source no longer has."""
+        stored = self._tx.objects(connector, object_class, keys)
+        for one in stored.values():
+            self._removed[one.id] = one
+            self.outcome.counts["removed"] += 1
+            if one.identity_id is not None:
+                self._touched[one.identity_id] = None
+        self._accounts.objects_gone(connector, object_class, list(stored.values()))
+
+    def refresh(self, identity_ids: Sequence[int]) -> None:
+        """Identities that were last evaluated under other rules."""
+        self._touched.update(dict.fromkeys(identity_ids))
+        self._accounts.rules_changed()
+        self.outcome.counts["refreshed"] += len(identity_ids)
+
+    # -- join --------------------------------------------------------------------
+
+    def _join(self, objects: Sequence[StoredObject]) -> None:
+        by_type: dict[str, set[Pair]] = {}
+        for stored in objects:
+            plan = self._rules.joins[stored.id.connector, stored.id.object]
+            by_type.setdefault(stored.id.object, set()).update(joining.waiting_keys(stored.attributes, plan))
+        for type_name, pairs in by_type.items():
+            self._fetch_keys(type_name, pairs)
+        for stored in objects:
+            self._join_one(stored)
+
+    def _fetch_keys(self, type_name: str, pairs: Collection[Pair]) -> None:
+        missing = [pair for pair in pairs if (type_name, pair) not in self._keys]
+        for pair, ids in self._tx.candidates(type_name, missing).items():
+            self._keys[type_name, pair] = ids
+        for pair in missing:
+            self._keys.setdefault((type_name, pair), set())
+        for identity_id, identity in self._after.items():  # what this batch has changed already counts
+            before = self._before.get(identity_id)
+            if identity.type == type_name:
+                self._move_keys(identity, before)
+
+    def _join_one(self, stored: StoredObject) -> None:
+        type_name = stored.id.object
+        plan = self._rules.joins[stored.id.connector, stored.id.object]
+
+        def find(attribute: str, text: str) -> Collection[int]:
+            return self._keys.get((type_name, (attribute, text)), ())
+
+        found = joining.join(stored.attributes, plan, find, holds=self._holds(stored, fallback=False))
+        match found:
+            case joining.Joined(identity_id, rule):
+                self._link(stored, identity_id, rule)
+                self.outcome.counts["joined"] += 1
+            case joining.Created(rule):
+                self._create(stored, rule)
+            case joining.Ambiguous(rule, several):
+                self._objects[stored.id] = replace(stored, state="ambiguous", identity_id=None, joined_by=None)
+                self._issue(stored, "ambiguous", f"rule {rule} finds {len(several)} people; joined to none of them")
+            case joining.Unjoined():
+                self._objects[stored.id] = replace(stored, state="unjoined", identity_id=None, joined_by=None)
+
+    def _link(self, stored: StoredObject, identity_id: int, rule: str) -> None:
+        self._objects[stored.id] = replace(stored, state="joined", identity_id=identity_id, joined_by=rule)
+        if identity_id in self._after and self._before.get(identity_id) is None:
+            self._evaluate_new(identity_id)  # later objects of this batch must find what this one adds
+        else:
+            self._touched[identity_id] = None
+
+    def _create(self, stored: StoredObject, rule: str) -> None:
+        mesh_type = self._rules.types[stored.id.object]
+        if self._next_id is None:
+            self._next_id = self._tx.next_identity_id()
+        linked = replace(stored, state="joined", identity_id=self._next_id, joined_by=rule)
+        values = self._flow([linked], mesh_type.name, {})
+        anchor = key_text(values[mesh_type.anchor].value) if mesh_type.anchor in values else None
+        refused = None
+        if anchor is None:
+            refused = "no-anchor", f"rule {rule} would create a person without {mesh_type.anchor}; a flow rule must give it"
+        else:
+            self._fetch_keys(mesh_type.name, [(mesh_type.anchor, anchor)])
+            if self._keys[mesh_type.name, (mesh_type.anchor, anchor)]:
+                refused = "anchor-taken", f"rule {rule} would create a second person with the same {mesh_type.anchor}"
+        if refused:
+            self._objects[stored.id] = replace(stored, state="unjoined", identity_id=None, joined_by=None)
+            self._issue(stored, *refused)
+            return
+        identity = Identity(self._next_id, mesh_type.name, anchor, values, present=True)
+        self._next_id += 1
+        self._objects[stored.id] = linked
+        self._before[identity.id] = None
+        self._after[identity.id] = identity
+        self._move_keys(identity, None)
+        self.outcome.counts["created"] += 1
+
+    # -- flow --------------------------------------------------------------------
+
+    def _flow(self, objects: Sequence[StoredObject], type_name: str, before: Mapping[str, flowing.Held]) -> dict[str, flowing.Held]:
+        offered, problems = flowing.candidates(objects, self._rules, type_name)
+        for problem in problems:
+            message = f"rule {problem.rule}: {problem.message}"
+            self.outcome.issues.append(Issue(problem.connector, problem.key, "rule-failed", message))
+        return flowing.flow(offered, before, self._now)
+
+    def _evaluate_new(self, identity_id: int) -> None:
+        identity = self._after[identity_id]
+        mine = [one for one in self._objects.values() if one.identity_id == identity_id]
+        changed = replace(identity, values=self._flow(mine, identity.type, {}))
+        self._after[identity_id] = changed
+        self._move_keys(changed, identity)
+
+    def _flow_touched(self) -> None:
+        ids = [one for one in self._touched if one not in self._after or self._before[one] is not None]
+        self._touched.clear()
+        missing = [one for one in ids if one not in self._before]
+        loaded = self._tx.identities(missing)
+        self._before.update(loaded)
+        objects = self._current_objects(ids)
+        for identity_id in ids:
+            before = self._after.get(identity_id) or self._before[identity_id]
+            if before is None:
+                continue
+            self._after[identity_id] = after = self._reevaluate(before, objects.get(identity_id, []))
+            self._move_keys(after, before)
+
+    def _current_objects(self, ids: Sequence[int]) -> dict[int, list[StoredObject]]:
+        found: dict[int, list[StoredObject]] = {}
+        for identity_id, several in self._tx.objects_of(ids).items():
+            found[identity_id] = [
+                one for one in several if one.id not in self._objects and one.id not in self._removed
+            ]
+        for changed in self._objects.values():
+            if changed.identity_id is not None:
+                found.setdefault(changed.identity_id, []).append(changed)
+        self._accounts.objects_joined(found)
+        return found
+
+    def _reevaluate(self, before: Identity, objects: Sequence[StoredObject]) -> Identity:
+        present = any(self._holds(one, fallback=before.present) for one in objects)
+        if not present:
+            left_at = before.left_at if not before.present else self._now
+            return replace(before, present=False, left_at=left_at)
+        values = self._flow(objects, before.type, before.values)
+        mesh_type = self._rules.types.get(before.type)
+        held = values.get(mesh_type.anchor) if mesh_type else None
+        anchor = key_text(held.value) if held else None
+        return replace(before, values=values, present=True, left_at=None, anchor=anchor or before.anchor)
+
+    def _holds(self, stored: StoredObject, *, fallback: bool) -> bool:
+        plan = self._rules.joins.get((stored.id.connector, stored.id.object))
+        if plan is None:
+            return False
+        try:
+            return plan.holds(stored.attributes)
+        except EvaluationError as error:
+            self._issue(stored, "rule-failed", str(error))
+            return fallback
+
+    # -- join keys ---------------------------------------------------------------
+
+    def _pairs(self, identity: Identity) -> set[Pair]:
+        return join_pairs(identity.attributes, self._rules.types[identity.type].join_attributes)
+
+    def _move_keys(self, after: Identity, before: Identity | None) -> None:
+        old = self._pairs(before) if before else set()
+        new = self._pairs(after)
+        for pair in old - new:
+            self._keys.get((after.type, pair), set()).discard(after.id)
+        for pair in new:
+            ids = self._keys.get((after.type, pair))
+            if ids is not None:
+                ids.add(after.id)
+
+    def _retry_waiting(self) -> bool:
+        """Try objects again that wait for a key which this batch gave to, or took from, somebody."""
+        again: list[StoredObject] = []
+        for type_name in self._rules.types:
+            moved: set[Pair] = set()
+            for identity_id, after in self._after.items():
+                if after.type == type_name:
+                    before = self._before.get(identity_id)
+                    moved |= self._pairs(after) ^ (self._pairs(before) if before else set())
+            ids = self._tx.waiting(type_name, moved) if moved else set()
+            mine = {one.id for one in self._objects.values() if one.identity_id is None and one.state != "aside"}
+            stored = self._tx.objects_by_id([one for one in ids if one not in self._objects and one not in self._removed])
+            again += [one for one in stored if one.identity_id is None]
+            again += [self._objects[one] for one in sorted(mine, key=str) if self._waits_for(self._objects[one], moved)]
+        issues = len(self.outcome.issues)
+        self._join(again)
+        del self.outcome.issues[issues:]  # said already when they were first met
+        return bool(self._touched)
+
+    def _waits_for(self, stored: StoredObject, moved: set[Pair]) -> bool:
+        plan = self._rules.joins[stored.id.connector, stored.id.object]
+        return not moved.isdisjoint(joining.waiting_keys(stored.attributes, plan))
+
+    # -- the end -----------------------------------------------------------------
+
+    def finish(self) -> Outcome:
+        """Work out everything that follows, and write it."""
+        self._flow_touched()
+        for _ in range(MAX_ROUNDS):
+            if not self._retry_waiting():
+                break
+            self._flow_touched()
+        new = [self._after[one] for one in self._after if self._before[one] is None]
+        changed = [after for one, after in self._after.items() if self._before[one] not in (None, after)]
+        seen = {one: after for one, after in self._after.items()}
+        self._accounts.project(seen)
+        self.outcome.issues += self._accounts.issues
+        self._write(new, changed)
+        return self.outcome
+
+    def _write(self, new: Sequence[Identity], changed: Sequence[Identity]) -> None:
+        tx, version = self._tx, self._rules.version
+        unchanged = [after for one, after in self._after.items() if self._before[one] == after]
+        tx.put_identities(new, [*changed, *unchanged], version)
+        for type_name in self._rules.types:
+            keys = {one.id: self._pairs(one) for one in (*new, *changed, *unchanged) if one.type == type_name}
+            tx.put_join_keys(type_name, keys, {one.id for one in new})
+        tx.put_objects(list(self._objects.values()), version)
+        tx.remove_objects(list(self._removed))
+        tx.put_waiting({one.id: self._waiting_pairs(one) for one in self._objects.values()} | dict.fromkeys(self._removed, ()))
+        self._accounts.write()
+        for event in (events := person_events(self._before, new, changed, self._actor, self._run_id)):
+            self.outcome.counts[event.action] += 1
+        tx.audit(events)
+
+    def _waiting_pairs(self, stored: StoredObject) -> Sequence[Pair]:
+        plan = self._rules.joins.get((stored.id.connector, stored.id.object))
+        if plan is None or stored.identity_id is not None:
+            return ()
+        return joining.waiting_keys(stored.attributes, plan)
+
+    def _issue(self, stored: StoredObject, code: str, message: str) -> None:
+        self.outcome.issues.append(Issue(stored.id.connector, stored.id.key, code, message))
+
+
+def join_pairs(attributes: Attributes, names: Sequence[str]) -> set[Pair]:
+    """The join keys of an identity."""
+    return {(name, text) for name in names for text in key_texts(attributes.get(name))}
+
+

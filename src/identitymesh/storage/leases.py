@@ -1,0 +1,134 @@
+"""Leases: who may write to the mesh, or export to a target, and until when.
+
+The lease lives in its own row with a fence that grows at each take-over; every
+checkpoint names the fence. Times are the database's on PostgreSQL and this host's on
+SQLite, where everybody is on one host. A holder that is known to be dead (same host,
+no such process) is taken over at once, others when their time is up.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from identitymesh.errors import Busy, LeaseLost
+from identitymesh.runs.contract import Lease
+from identitymesh.storage.database import Database
+from identitymesh.storage.tables import runs as r
+
+_LEASE = r.lease.c
+
+
+def assert_held(connection: Connection, lease: Lease) -> None:
+    """Lock the lease's row for this transaction.
+
+    Raises:
+        LeaseLost: another process holds it now.
+    """
+    query = select(_LEASE.fence).where(_LEASE.name == lease.name, _LEASE.holder == lease.holder).with_for_update()
+    if connection.scalar(query) != lease.fence:
+        raise LeaseLost(
+            f"this run lost its lease on {lease.name} to another process",
+            hint="Nothing of this batch was written. See `identitymesh runs list` for who runs now.",
+        )
+
+
+class DatabaseLeases:
+    """Takes, keeps and gives back leases. ``seconds`` is how long a lease lives without being renewed."""
+
+    def __init__(self, database: Database, *, seconds: float = 15.0) -> None:
+        self._database = database
+        self.seconds = seconds
+        self._holder = f"{socket.gethostname()}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(8)}"
+
+    def acquire(self, name: str, purpose: str) -> Lease:
+        """Take a lease.
+
+        Raises:
+            Busy: somebody living holds it; the message says who and until when.
+        """
+        try:
+            with self._database.write() as connection:
+                row = connection.execute(select(r.lease).where(_LEASE.name == name).with_for_update()).one_or_none()
+                now = _now(connection)
+                if row is not None and row.until > now and not _dead(row):
+                    raise Busy(
+                        f"{row.purpose} holds {name} since this or an earlier minute (process {row.pid} on {row.host})",
+                        hint=f"Wait for it to end; if it has died, its lease is free in {_seconds(row.until - now)} s.",
+                    )
+                fence = (row.fence if row is not None else 0) + 1
+                connection.execute(delete(r.lease).where(_LEASE.name == name))
+                connection.execute(insert(r.lease), self._row(name, fence, now, purpose))
+        except IntegrityError:  # two took a free lease in the same moment
+            raise Busy(f"another process has just taken {name}", hint="Wait for it to end.") from None
+        return Lease(name, self._holder, fence)
+
+    def _row(self, name: str, fence: int, now: datetime, purpose: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "holder": self._holder,
+            "fence": fence,
+            "until": now + timedelta(seconds=self.seconds),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "purpose": purpose,
+        }
+
+    def renew(self, lease: Lease) -> None:
+        """Let it live on.
+
+        Raises:
+            LeaseLost: it was taken over.
+        """
+        with self._database.write() as connection:
+            assert_held(connection, lease)
+            until = _now(connection) + timedelta(seconds=self.seconds)
+            connection.execute(update(r.lease).where(_LEASE.name == lease.name).values(until=until))
+
+    def release(self, lease: Lease) -> None:
+        """Give it back; nothing happens when it is ours no more. The fence stays and goes on growing."""
+        with self._database.write() as connection:
+            mine = (_LEASE.name == lease.name, _LEASE.holder == lease.holder, _LEASE.fence == lease.fence)
+            connection.execute(update(r.lease).where(*mine).values(until=_now(connection) - timedelta(seconds=1)))
+
+    def held(self, name: str) -> bool:
+        """Whether somebody living holds it."""
+        with self._database.write() as connection:
+            row = connection.execute(select(r.lease).where(_LEASE.name == name)).one_or_none()
+            return row is not None and row.until > _now(connection) and not _dead(row)
+
+
+def _now(connection: Connection) -> datetime:
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    found: datetime = connection.scalar(select(func.clock_timestamp()))  # type: ignore[assignment]
+    return found
+
+
+def _seconds(span: timedelta) -> int:
+    return max(1, round(span.total_seconds()))
+
+
+def _dead(row: Any) -> bool:
+    """A holder on this host whose process is gone, or whose number another process has now."""
+    if row.host != socket.gethostname():
+        return False
+    started = process_start(row.pid)
+    return started is None or not row.holder.startswith(f"{row.host}:{row.pid}:{started}:")
+
+
+def process_start(pid: int) -> str | None:
+    """When a process started, in the kernel's ticks; ``None`` when there is none. Unknown reads as "?"."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        return None if os.path.isdir("/proc/self") else "?"
+    except OSError:
+        return "?"

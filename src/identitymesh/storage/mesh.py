@@ -1,0 +1,319 @@
+"""The mesh in the database: one write transaction of a batch, and the long reads. See ``runs/contract.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, func, insert, or_, select, update
+
+from identitymesh.audit import Record
+from identitymesh.model.accounts import Account
+from identitymesh.model.identities import Identity
+from identitymesh.model.objects import ObjectId, StoredObject
+from identitymesh.runs.contract import ImportState, Lease, Pair
+from identitymesh.storage.audit import DatabaseAuditTrail
+from identitymesh.storage.database import Database
+from identitymesh.storage.leases import assert_held
+from identitymesh.storage.rows import (
+    account_row,
+    account_value,
+    chunks,
+    identity_row,
+    identity_value,
+    object_row,
+    stored_object,
+)
+from identitymesh.storage.tables import mesh as m
+from identitymesh.storage.tables import runs as r
+
+_OBJECT = m.connector_object.c
+_ACCOUNT = m.account.c
+
+
+class DatabaseTransaction:
+    """``MeshTransaction`` on one connection. Loaded identities and accounts are locked where the database can."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._now = datetime.now(UTC)
+
+    def _rows(self, query: Select[Any]) -> Iterator[Any]:
+        return iter(self._connection.execute(query))
+
+    # -- reads -------------------------------------------------------------------
+
+    def objects(self, connector: str, object_class: str, keys: Collection[str]) -> dict[str, StoredObject]:
+        found: dict[str, StoredObject] = {}
+        base = select(m.connector_object).where(_OBJECT.connector == connector, _OBJECT.object == object_class)
+        for some in chunks(list(keys)):
+            for row in self._rows(base.where(_OBJECT.key.in_(some))):
+                found[row.key] = stored_object(row)
+        return found
+
+    def objects_of(self, identity_ids: Collection[int]) -> dict[int, list[StoredObject]]:
+        found: dict[int, list[StoredObject]] = {}
+        for some in chunks(list(identity_ids)):
+            query = select(m.connector_object).where(_OBJECT.identity_id.in_(some))
+            for row in self._rows(query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key)):
+                found.setdefault(row.identity_id, []).append(stored_object(row))
+        return found
+
+    def objects_by_id(self, ids: Collection[ObjectId]) -> list[StoredObject]:
+        by_place: dict[tuple[str, str], list[str]] = {}
+        for one in sorted(ids, key=lambda one: (one.connector, one.object, one.key)):
+            by_place.setdefault((one.connector, one.object), []).append(one.key)
+        return [found for place, keys in by_place.items() for found in self.objects(*place, keys).values()]
+
+    def correlated(self, connector: str, object_class: str, texts: Collection[str]) -> dict[str, list[StoredObject]]:
+        found: dict[str, list[StoredObject]] = {}
+        base = select(m.connector_object).where(_OBJECT.connector == connector, _OBJECT.object == object_class)
+        for some in chunks(list(texts)):
+            for row in self._rows(base.where(_OBJECT.correlate.in_(some)).order_by(_OBJECT.key)):
+                found.setdefault(row.correlate, []).append(stored_object(row))
+        return found
+
+    def waiting(self, object_class: str, pairs: Collection[Pair]) -> set[ObjectId]:
+        columns = m.waiting_key.c
+        found: set[ObjectId] = set()
+        for attribute, texts in _by_attribute(pairs).items():
+            base = select(columns.connector, columns.key).where(
+                columns.object == object_class, columns.attribute == attribute
+            )
+            for some in chunks(texts):
+                rows = self._rows(base.where(columns.value.in_(some)))
+                found.update(ObjectId(row.connector, object_class, row.key) for row in rows)
+        return found
+
+    def candidates(self, type_name: str, pairs: Collection[Pair]) -> dict[Pair, set[int]]:
+        columns = m.join_key.c
+        found: dict[Pair, set[int]] = {}
+        for attribute, texts in _by_attribute(pairs).items():
+            base = select(columns.value, columns.identity_id).where(
+                columns.type == type_name, columns.attribute == attribute
+            )
+            for some in chunks(texts):
+                for row in self._rows(base.where(columns.value.in_(some))):
+                    found.setdefault((attribute, row.value), set()).add(row.identity_id)
+        return found
+
+    def identities(self, ids: Collection[int]) -> dict[int, Identity]:
+        found: dict[int, Identity] = {}
+        for some in chunks(list(ids)):
+            query = select(m.identity).where(m.identity.c.id.in_(some)).with_for_update()
+            found.update({row.id: identity_value(row) for row in self._rows(query)})
+        return found
+
+    def next_identity_id(self) -> int:
+        # The mesh lease makes this process the only one that numbers identities; none is ever deleted.
+        return int(self._connection.scalar(select(func.coalesce(func.max(m.identity.c.id), 0))) or 0) + 1
+
+    def accounts_of(self, identity_ids: Collection[int]) -> dict[int, list[Account]]:
+        found: dict[int, list[Account]] = {}
+        for some in chunks(list(identity_ids)):
+            query = select(m.account).where(_ACCOUNT.identity_id.in_(some)).with_for_update()
+            for row in self._rows(query):
+                found.setdefault(row.identity_id, []).append(account_value(row))
+        return found
+
+    def accounts_by_key(self, connector: str, object_class: str, keys: Collection[str]) -> dict[str, Account]:
+        rows = self._accounts(connector, object_class, _ACCOUNT.key, keys)
+        return {row.key: account_value(row) for row in rows}
+
+    def accounts_by_correlate(
+        self, connector: str, object_class: str, texts: Collection[str]
+    ) -> dict[str, list[Account]]:
+        found: dict[str, list[Account]] = {}
+        for row in self._accounts(connector, object_class, _ACCOUNT.correlate, texts):
+            found.setdefault(row.correlate, []).append(account_value(row))
+        return found
+
+    def _accounts(
+        self, connector: str, object_class: str, column: ColumnElement[Any], values: Collection[str]
+    ) -> Iterator[Any]:
+        base = select(m.account).where(_ACCOUNT.connector == connector, _ACCOUNT.object == object_class)
+        for some in chunks(list(values)):
+            yield from self._rows(base.where(column.in_(some)))
+
+    # -- writes ------------------------------------------------------------------
+
+    def _many(self, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            self._connection.execute(statement, list(rows))
+
+    def put_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
+        self.remove_objects([one.id for one in objects])
+        self._many(insert(m.connector_object), [object_row(one, ruleset, self._now) for one in objects])
+
+    def remove_objects(self, ids: Sequence[ObjectId]) -> None:
+        for place, keys in _keys_by_place(ids).items():
+            for some in chunks(keys):
+                self._connection.execute(delete(m.connector_object).where(*_at(m.connector_object, place, some)))
+
+    def put_waiting(self, pairs: Mapping[ObjectId, Sequence[Pair]]) -> None:
+        for place, keys in _keys_by_place(pairs).items():
+            for some in chunks(keys):
+                self._connection.execute(delete(m.waiting_key).where(*_at(m.waiting_key, place, some)))
+        rows = {
+            (one.connector, one.object, one.key, attribute): value
+            for one, several in pairs.items()
+            for attribute, value in several
+        }
+        names = ("connector", "object", "key", "attribute")
+        self._many(insert(m.waiting_key), [dict(zip(names, key, strict=True)) | {"value": v} for key, v in rows.items()])
+
+    def put_identities(self, new: Sequence[Identity], changed: Sequence[Identity], ruleset: int) -> None:
+        rows = [{**identity_row(one, ruleset, self._now), "created_at": self._now} for one in new]
+        self._many(insert(m.identity), rows)
+        names = ("type", "anchor", "document", "digest", "present", "left_at", "ruleset", "changed_at")
+        statement = update(m.identity).where(m.identity.c.id == bindparam("b_id"))
+        statement = statement.values({name: bindparam(f"b_{name}") for name in names})
+        self._many(statement, [_bound(identity_row(one, ruleset, self._now)) for one in changed])
+
+    def put_join_keys(self, type_name: str, keys: Mapping[int, Collection[Pair]], new: Collection[int]) -> None:
+        old = [one for one in keys if one not in new]
+        for some in chunks(old):
+            self._connection.execute(delete(m.join_key).where(m.join_key.c.identity_id.in_(some)))
+        rows = [
+            {"type": type_name, "attribute": attribute, "value": value, "identity_id": identity_id}
+            for identity_id, pairs in keys.items()
+            for attribute, value in sorted(pairs)
+        ]
+        self._many(insert(m.join_key), rows)
+
+    def put_accounts(self, new: Sequence[Account], changed: Sequence[Account]) -> None:
+        self._many(insert(m.account), [account_row(one, self._now) for one in new])
+        if not changed:
+            return
+        rows = [_bound(account_row(one, self._now)) for one in changed]
+        keys = ("identity_id", "connector", "object")
+        names = [name for name in account_row(changed[0], self._now) if name not in keys]
+        statement = update(m.account).where(*[m.account.c[name] == bindparam(f"b_{name}") for name in keys])
+        self._many(statement.values({name: bindparam(f"b_{name}") for name in names}), rows)
+
+    def audit(self, events: Iterable[Record]) -> None:
+        DatabaseAuditTrail(self._connection).append(events)
+
+    def put_watermark(self, connector: str, object_class: str, value: str, run_id: int) -> None:
+        columns = r.watermark.c
+        self._connection.execute(
+            delete(r.watermark).where(columns.connector == connector, columns.object == object_class)
+        )
+        row = {"connector": connector, "object": object_class, "value": value, "run_id": run_id, "at": self._now}
+        self._connection.execute(insert(r.watermark), row)
+
+
+def _by_attribute(pairs: Collection[Pair]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for attribute, text in sorted(pairs):
+        found.setdefault(attribute, []).append(text)
+    return found
+
+
+def _keys_by_place(ids: Iterable[ObjectId]) -> dict[tuple[str, str], list[str]]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in ids:
+        found.setdefault((one.connector, one.object), []).append(one.key)
+    return found
+
+
+def _at(table: Any, place: tuple[str, str], keys: Sequence[str]) -> list[ColumnElement[bool]]:
+    return [table.c.connector == place[0], table.c.object == place[1], table.c.key.in_(keys)]
+
+
+def _bound(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"b_{name}": value for name, value in row.items()}
+
+
+class DatabaseMesh:
+    """``MeshStore``: transactions under a lease, and the long reads of a run."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def transaction(self, lease: Lease) -> Iterator[DatabaseTransaction]:
+        with self._database.write() as connection:
+            assert_held(connection, lease)
+            yield DatabaseTransaction(connection)
+
+    def known_digests(self, connector: str, object_class: str, ruleset: int) -> dict[str, bytes]:
+        settled = and_(_OBJECT.ruleset == ruleset, _OBJECT.state.in_(("joined", "aside")), _OBJECT.absent_run.is_(None))
+        query = select(_OBJECT.key, _OBJECT.digest, settled.label("settled")).where(
+            _OBJECT.connector == connector, _OBJECT.object == object_class
+        )
+        with self._database.read() as connection:
+            rows = connection.execution_options(yield_per=5000).execute(query)
+            return {row.key: bytes(row.digest) if row.settled else b"" for row in rows}
+
+    def held_absences(self, connector: str, object_class: str) -> dict[str, bool]:
+        query = select(_OBJECT.key, _OBJECT.absent_approved).where(
+            _OBJECT.connector == connector, _OBJECT.object == object_class, _OBJECT.absent_run.is_not(None)
+        )
+        with self._database.read() as connection:
+            return {row.key: row.absent_approved for row in connection.execute(query)}
+
+    def hold_absences(
+        self, connector: str, object_class: str, keys: Sequence[str], run_id: int, lease: Lease
+    ) -> None:
+        """Note that a complete import did not show these objects; who was noted before keeps that run."""
+        for some in chunks(keys):
+            with self.transaction(lease) as tx:
+                where = [*_at(m.connector_object, (connector, object_class), some), _OBJECT.absent_run.is_(None)]
+                tx._connection.execute(update(m.connector_object).where(*where).values(absent_run=run_id))  # noqa: SLF001  same module
+
+    def import_state(self, connector: str, object_class: str) -> ImportState | None:
+        columns = r.import_state.c
+        query = select(r.import_state).where(columns.connector == connector, columns.object == object_class)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        values = dict(row._mapping)
+        return ImportState(**{name: values[name] for name in ImportState.__slots__})
+
+    def put_import_state(self, connector: str, object_class: str, state: ImportState, lease: Lease) -> None:
+        columns = r.import_state.c
+        values = {name: getattr(state, name) for name in ImportState.__slots__}
+        with self.transaction(lease) as tx:
+            place = and_(columns.connector == connector, columns.object == object_class)
+            tx._connection.execute(delete(r.import_state).where(place))  # noqa: SLF001  same module
+            row = {"connector": connector, "object": object_class, **values}
+            tx._connection.execute(insert(r.import_state), row)  # noqa: SLF001  same module
+
+    def watermark(self, connector: str, object_class: str) -> str | None:
+        columns = r.watermark.c
+        query = select(columns.value).where(columns.connector == connector, columns.object == object_class)
+        with self._database.read() as connection:
+            return connection.scalar(query)
+
+    # -- after a change of rules -------------------------------------------------
+
+    def objects_to_rejoin(self, ruleset: int, rules: Collection[str], size: int) -> Iterator[list[StoredObject]]:
+        """Objects joined to nobody, or by a rule that is not among ``rules``, last joined under other rules."""
+        loose = or_(_OBJECT.state != "joined", _OBJECT.joined_by.not_in(list(rules)))
+        query = select(m.connector_object).where(_OBJECT.ruleset != ruleset, loose)
+        query = query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key).limit(size)
+        while True:  # what was taken has today's rule set and is not found again
+            with self._database.read() as connection:
+                found = [stored_object(row) for row in connection.execute(query)]
+            if not found:
+                return
+            yield found
+
+    def settle_objects(self, ruleset: int, lease: Lease) -> None:
+        """Every link that the rules of today explain counts as made under them."""
+        with self.transaction(lease) as tx:
+            statement = update(m.connector_object).where(_OBJECT.ruleset != ruleset).values(ruleset=ruleset)
+            tx._connection.execute(statement)  # noqa: SLF001  same module
+
+    def identities_to_refresh(self, ruleset: int, size: int) -> Iterator[list[int]]:
+        query = select(m.identity.c.id).where(m.identity.c.ruleset != ruleset).order_by(m.identity.c.id).limit(size)
+        while True:
+            with self._database.read() as connection:
+                found = list(connection.scalars(query))
+            if not found:
+                return
+            yield found
