@@ -1,0 +1,144 @@
+"""Connections to the two databases: read-only, with a time limit, and with TLS where somebody could listen.
+
+The password is asked for when a connection is made and goes straight to the driver: it
+is in no URL, no engine and no log.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import psycopg
+from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import QueuePool
+
+from identitymesh.connectors.contract import CredentialSource
+from identitymesh.connectors.kinds.sql.failures import connect_error
+from identitymesh.connectors.kinds.sql.settings import PostgresAddress, SqliteAddress, SqlSettings
+from identitymesh.errors import ConnectorMisconfigured, Unreachable
+
+_POOL: Final = 4  # a read, and the single look-ups while it runs
+_STEPS: Final = 10_000  # virtual machine steps of SQLite between two looks at the clock
+
+
+class Deadline:
+    """The time limit of one call, for drivers that ask instead of knowing. ``limit`` in seconds."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._end = time.monotonic() + limit
+
+    def restart(self) -> None:
+        self._end = time.monotonic() + self._limit
+
+    def passed(self) -> bool:
+        return time.monotonic() > self._end
+
+
+def open_engine(settings: SqlSettings, credentials: CredentialSource, deadline: Deadline) -> Engine:
+    """An engine that connects when first used."""
+    address = settings.address
+    if isinstance(address, SqliteAddress):
+        return _engine("sqlite", lambda: _connect_sqlite(address, settings.timeout, deadline))
+    return _engine("postgresql+psycopg", lambda: _connect_postgres(address, settings, credentials))
+
+
+def _engine(dialect: str, creator: Callable[[], Any]) -> Engine:
+    return create_engine(
+        URL.create(dialect),
+        creator=creator,
+        hide_parameters=True,
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=_POOL - 1,
+        pool_timeout=30,
+    )
+
+
+def _connect_sqlite(address: SqliteAddress, timeout: float, deadline: Deadline) -> sqlite3.Connection:
+    if not Path(address.path).is_file():
+        raise Unreachable(
+            f"there is no file {address.path}", hint="Check the path in the URL; it is never created by a source."
+        )
+    connection = sqlite3.connect(
+        f"file:{quote(address.path)}?mode=ro",
+        uri=True,
+        timeout=timeout,
+        isolation_level=None,  # the reader begins its own transactions
+        check_same_thread=False,  # the pool hands connections on; no two threads use one at once
+    )
+    connection.execute("PRAGMA query_only = 1")
+    # Bytes that are not UTF-8 must spoil their own row alone: the check of entries finds the surrogates.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    connection.set_progress_handler(deadline.passed, _STEPS)
+    return connection
+
+
+def _connect_postgres(
+    address: PostgresAddress, settings: SqlSettings, credentials: CredentialSource
+) -> psycopg.Connection[Any]:
+    parameters: dict[str, Any] = {**dict(address.options), **_tls(address, settings), **_limits(settings.timeout)}
+    parameters |= {"host": address.host, "port": address.port, "dbname": address.database}
+    if address.user is not None:
+        parameters["user"] = address.user
+    parameters.setdefault("application_name", "identitymesh")
+    where = f"{address.host}:{address.port}/{address.database}"
+    secret = credentials("password") if settings.password is not None else None
+    try:
+        connection = psycopg.connect(password=None if secret is None else secret.reveal_text(), **parameters)
+    except ValueError:
+        raise ConnectorMisconfigured(f"{where}: the password is not text") from None
+    except psycopg.Error as error:
+        raise connect_error(error, where) from error
+    for name, loader in (("date", _LenientDate), ("timestamp", _LenientTime), ("timestamptz", _LenientZonedTime)):
+        connection.adapters.register_loader(name, loader)
+    return connection
+
+
+def _tls(address: PostgresAddress, settings: SqlSettings) -> dict[str, Any]:
+    """What libpq calls ``verify-full``, unless nobody could listen or the definition says that it does not matter."""
+    if settings.ca_file is not None:
+        return {"sslmode": "verify-full", "sslrootcert": settings.ca_file}
+    if address.local or settings.allow_cleartext:
+        return {"sslmode": "prefer"}
+    return {"sslmode": "verify-full", "sslrootcert": "system"}
+
+
+def _limits(timeout: float) -> dict[str, Any]:
+    whole = max(2, round(timeout))  # libpq takes 1 as 2
+    return {
+        "connect_timeout": whole,
+        "keepalives_idle": whole,
+        "keepalives_interval": max(1, whole // 3),
+        "keepalives_count": 3,
+        "tcp_user_timeout": whole * 1000,
+    }
+
+
+class _Lenient:
+    """``infinity`` and years beyond 9999 stay text; the driver would end the whole read."""
+
+    def load(self, data: Any) -> Any:
+        try:
+            return super().load(data)  # type: ignore[misc]  # of the driver's class that stands beside this one
+        except psycopg.DataError:
+            return bytes(data).decode()
+
+
+class _LenientDate(_Lenient, DateLoader):
+    pass
+
+
+class _LenientTime(_Lenient, TimestampLoader):
+    pass
+
+
+class _LenientZonedTime(_Lenient, TimestamptzLoader):
+    pass

@@ -1,0 +1,116 @@
+"""One consistent view of the database, and the statements that are asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from sqlalchemy import BindParameter, Connection, CursorResult, Engine, bindparam, exc, text
+from sqlalchemy.types import NullType
+
+from identitymesh.connectors.kinds.sql.failures import translate_error
+from identitymesh.connectors.kinds.sql.opening import Deadline
+from identitymesh.connectors.kinds.sql.settings import SqlObject
+from identitymesh.connectors.kinds.sql.statements import as_text
+from identitymesh.errors import ConnectorMisconfigured
+
+PAGE: Final = 1000  # rows
+
+
+def _value(name: str, value: Any) -> BindParameter[Any]:
+    """A parameter without a type of ours: the database compares it as the column's type."""
+    return bindparam(name, value, type_=NullType())
+
+
+class Snapshot:
+    """A read-only transaction that sees one state of the database.
+
+    Every method may raise SQLAlchemy's errors; :func:`open_snapshot` translates them.
+    """
+
+    def __init__(self, connection: Connection, deadline: Deadline) -> None:
+        self._connection = connection
+        self._deadline = deadline
+
+    def stream(self, statement: str, **values: Any) -> CursorResult[Any]:
+        """The rows, fetched from the server in pages."""
+        return self._execute(statement, {"stream_results": True, "yield_per": PAGE}, values)
+
+    def rows(self, statement: str, **values: Any) -> CursorResult[Any]:
+        """The rows of a statement that has few."""
+        return self._execute(statement, {}, values)
+
+    def tick(self) -> None:
+        """The next fetch has the whole time limit again."""
+        self._deadline.restart()
+
+    def quote(self, name: str) -> str:
+        """A column or table name exactly as given."""
+        return self._connection.dialect.identifier_preparer.quote_identifier(name)
+
+    def select(self, selected: SqlObject, rest: str = "", what: str = "*") -> str:
+        """``SELECT what FROM`` the object's query or table, called ``q``, and the ``rest`` of the statement.
+
+        Names in ``what`` and ``rest`` come from :meth:`column`, values are parameters. The query itself is the
+        definition's, written by whoever may also choose the database.
+        """
+        return f"SELECT {what} FROM {self._source(selected)} {rest}"  # noqa: S608
+
+    def _source(self, selected: SqlObject) -> str:
+        """What stands after ``FROM``: the query in brackets, or the table's quoted name; called ``q``."""
+        if selected.query is not None:
+            return f"(\n{as_text(selected.query)}\n) AS q"
+        quoted = ".".join(self.quote(part) for part in (selected.table or "").split("."))
+        return quoted.replace(":", r"\:") + " AS q"
+
+    def column(self, name: str) -> str:
+        return "q." + self.quote(name).replace(":", r"\:")
+
+    def _execute(self, statement: str, options: dict[str, Any], values: dict[str, Any]) -> CursorResult[Any]:
+        self.tick()
+        clause = text(statement).bindparams(*(_value(name, value) for name, value in values.items()))
+        return self._connection.execute(clause, execution_options=options)
+
+
+@contextmanager
+def open_snapshot(engine: Engine, deadline: Deadline, timeout: float, what: str) -> Iterator[Snapshot]:
+    """A snapshot for the time of a ``with``. ``what`` is being done, in words, for errors.
+
+    Raises:
+        ConnectorError: whatever the database or its driver says, translated.
+    """
+    deadline.restart()
+    try:
+        with engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                isolated = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                # Local, because a pooler between here and the server may hand the session to somebody else later.
+                isolated.exec_driver_sql(f"SET LOCAL statement_timeout = {round(timeout * 1000)}")
+            else:
+                # The driver begins no transaction for a SELECT by itself; each would see its own state.
+                connection.exec_driver_sql("BEGIN")
+            yield Snapshot(connection, deadline)
+    except exc.SQLAlchemyError as error:
+        raise translate_error(error, what) from error
+
+
+def columns_of(result: CursorResult[Any], selected: SqlObject) -> list[str]:
+    """The names of a result's columns, in order.
+
+    Raises:
+        ConnectorMisconfigured: a name comes twice, or key or watermark is not among them.
+    """
+    names = [str(column[0]) for column in result.cursor.description or ()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConnectorMisconfigured(
+            f"the query gives column {twice[0]} twice", hint="Name the columns, with AS where two have the same name."
+        )
+    for role, name in (("key", selected.key), ("watermark", selected.watermark)):
+        if name is not None and name not in names:
+            raise ConnectorMisconfigured(
+                f"there is no column {name} to be the {role}",
+                hint=f"The columns are: {', '.join(names)}. Upper and lower case matter.",
+            )
+    return names
