@@ -1,0 +1,171 @@
+"""Lists and verifies what is stored. One bad row gives one bad line, never a failed list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from identitymesh.audit import Record
+from identitymesh.audit.records import DONE, FAILED
+from identitymesh.errors import AudienceRefused, KeyringError, MeshError, ReferenceInvalid
+from identitymesh.secrets.keyrings import KeyringSession
+from identitymesh.secrets.ledger import Destination, decode_audience, read_audience
+from identitymesh.secrets.providers import DATABASE, Held, Provider, Wanted, find_provider, provider_of
+from identitymesh.secrets.references import SecretReference
+from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretView
+
+
+@dataclass(frozen=True, slots=True)
+class SecretProperties:
+    """All that is known about a secret except its value. ``problem`` says in words what is wrong with its row."""
+
+    ref: str
+    keyring: str
+    owner: str | None
+    description: str | None
+    cadence_days: int | None
+    audience: tuple[Destination, ...]
+    current_version: str | None
+    pending_version: str | None
+    created: datetime
+    changed: datetime
+    last_used: datetime | None
+    last_used_version: str | None
+    last_used_by: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """What verifying one ref found: versions that were opened, and what is wrong, in words."""
+
+    ref: str
+    keyring: str
+    opened: int
+    problems: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+class Inventory:
+    """Looks at all secrets at once."""
+
+    def __init__(self, rows: SecretRows, host: Path) -> None:
+        self._rows = rows
+        self._host = host
+
+    def list(self) -> Sequence[SecretProperties]:
+        """Every ledger row as properties, by ref."""
+        with self._rows.read() as view:
+            session = KeyringSession(self._host, view)
+            ledger = view.ledger()
+        return [_properties(ledger[ref], session) for ref in sorted(ledger)]
+
+    def verify(self, actor: str) -> Sequence[VerifyResult]:
+        """Open every stored version of every ref without keeping or showing it, and record the outcome."""
+        with self._rows.read() as view:
+            session = KeyringSession(self._host, view)
+            ledger = view.ledger()
+            found, lost = _find_all(view, ledger, session)
+        results = [_verify(row, found.get(ref, {}), session) for ref, row in sorted(ledger.items())]
+        results += [VerifyResult(ref, "", 0, ("values are stored, but it has no ledger row",)) for ref in lost]
+        failed = [result.ref for result in results if not result.ok]
+        payload = {"checked": len(results), "failed": failed}
+        with self._rows.write() as transaction:
+            transaction.audit([Record("secret.verify", "*", actor, FAILED if failed else DONE, payload=payload)])
+        return results
+
+
+Findings = Mapping[str, Mapping[Wanted, Held | MeshError]]
+
+
+def _find_all(view: SecretView, ledger: Mapping[str, LedgerRow], session: KeyringSession) -> tuple[Findings, list[str]]:
+    """Everything stored, by ref; and the refs that the ledger does not know."""
+    installation = view.installation()
+    active = installation.provider if installation else DATABASE
+    found: dict[str, dict[Wanted, Held | MeshError]] = {}
+    lost: set[str] = set()
+    for provider, rows in _by_provider(ledger, active, found).values():
+        stored = provider.versions(view)
+        lost |= set(stored) - set(ledger)
+        wanted = [Wanted(ref, version) for ref in rows for version in stored.get(ref, ())]
+        wanted += [
+            Wanted(row.ref, version)
+            for row in rows.values()
+            for version in (row.current_version, row.pending_version)
+            if version is not None and version not in stored.get(row.ref, ())
+        ]
+        for item, held in provider.look(view, wanted, session).items():
+            found.setdefault(item.ref, {})[item] = held
+    return found, sorted(lost)
+
+
+def _by_provider(
+    ledger: Mapping[str, LedgerRow], active: str, found: dict[str, dict[Wanted, Held | MeshError]]
+) -> dict[str, tuple[Provider, dict[str, LedgerRow]]]:
+    # The database is always looked through: application secrets and what a migration left behind are there.
+    grouped: dict[str, tuple[Provider, dict[str, LedgerRow]]] = {DATABASE: (find_provider(DATABASE), {})}
+    for ref, row in ledger.items():
+        try:
+            provider = provider_of(row.keyring, active)
+        except MeshError as error:
+            found.setdefault(ref, {})[Wanted(ref, row.current_version or "")] = error
+            continue
+        grouped.setdefault(provider.name, (provider, {}))[1][ref] = row
+    return grouped
+
+
+def _verify(row: LedgerRow, found: Mapping[Wanted, Held | MeshError], session: KeyringSession) -> VerifyResult:
+    problems: list[str] = []
+    opened = 0
+    try:
+        SecretReference(row.ref)
+        read_audience(session.open(row.keyring), row)
+    except MeshError as error:
+        problems.append(str(error))
+    if row.current_version is None:
+        problems.append(f"{row.ref}: no version is current")
+    for held in found.values():
+        try:
+            if isinstance(held, MeshError):
+                raise held
+            held.open()
+            opened += 1
+        except MeshError as error:
+            problems.append(str(error))
+    return VerifyResult(row.ref, row.keyring, opened, tuple(dict.fromkeys(problems)))
+
+
+def _properties(row: LedgerRow, session: KeyringSession) -> SecretProperties:
+    problem: str | None = None
+    audience: tuple[Destination, ...] = ()
+    try:
+        audience = tuple(sorted(decode_audience(row.audience)))
+        SecretReference(row.ref)
+        read_audience(session.open(row.keyring), row)
+    except (AudienceRefused, ReferenceInvalid) as error:
+        problem = str(error)
+    except ValueError:
+        problem = f"{row.ref}: its audience is not readable"
+    except KeyringError:
+        pass  # a list needs no key; `doctor` and `verify` say what is wrong with the keyring
+    return SecretProperties(
+        ref=row.ref,
+        keyring=row.keyring,
+        owner=row.owner,
+        description=row.description,
+        cadence_days=row.cadence_days,
+        audience=audience,
+        current_version=row.current_version,
+        pending_version=row.pending_version,
+        created=row.created,
+        changed=row.changed,
+        last_used=row.last_used,
+        last_used_version=row.last_used_version,
+        last_used_by=row.last_used_by,
+        problem=problem,
+    )

@@ -1,0 +1,145 @@
+"""Opens keyrings on this host: host key, age file, anchor, in this order, every time.
+
+Nothing is kept between two operations, so a removed slot or a replaced keyring is
+noticed at the next one. Opening takes well below a millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from identitymesh.errors import (
+    HostKeyWrong,
+    KeyringBroken,
+    KeyringError,
+    KeyringMissing,
+    KeyringSubstituted,
+)
+from identitymesh.redaction import Secret
+from identitymesh.secrets.anchors import AnchorFile
+from identitymesh.secrets.keyring import KEYRINGS, Document, SlotState, decode
+from identitymesh.secrets.protectors import NotSealedToUs, open_age, recipient_of
+from identitymesh.secrets.rows import KeyringRow, SecretView, SlotRow
+from identitymesh.secrets.slots.host_file import HostFile
+
+
+class KeyringSession:
+    """The keyrings as one snapshot of the database holds them, opened when first asked for.
+
+    Lives as long as one operation, or one run. Made inside a snapshot, used after it:
+    no transaction waits for a protector.
+    """
+
+    def __init__(self, host: Path, view: SecretView, names: Sequence[str] = KEYRINGS) -> None:
+        self._host = host
+        self._rows = {name: view.keyring(name) for name in names}
+        self._slots = {name: tuple(view.slots(name)) for name in names}
+        self._opened: dict[str, Document | KeyringError] = {}
+
+    def open(self, name: str) -> Document:
+        """The keyring, checked against the anchor of this host.
+
+        Raises:
+            HostKeyMissing, HostKeyUnsafe, HostKeyWrong, AnchorBroken: this host cannot open it.
+            KeyringMissing, KeyringBroken, KeyringSubstituted, KeyringRolledBack: it is not what it should be.
+        """
+        if name not in self._opened:
+            try:
+                self._opened[name] = self._open(name)
+            except KeyringError as error:
+                self._opened[name] = error
+        found = self._opened[name]
+        if isinstance(found, KeyringError):
+            raise found
+        return found
+
+    def _open(self, name: str) -> Document:
+        if name not in self._rows:
+            raise KeyringMissing(f"there is no keyring {name[:40]!r}", hint=f"The keyrings are {', '.join(KEYRINGS)}.")
+        row = self._rows[name]
+        host_key = HostFile(self._host, name)
+        if row is None:
+            raise _missing(name, host_key)
+        identity = host_key.identity()
+        anchor_file = AnchorFile(self._host, name)
+        anchor = anchor_file.read()
+        document = open_row(row, identity, self._slots[name])
+        anchor.check(document)
+        check_row(row, document)
+        _check_slot(document, recipient_of(identity))
+        anchor_file.advance(document.generation)
+        return document
+
+
+def held(host: Path) -> tuple[str, ...]:
+    """The keyrings that this host has a key for. A web-only host may hold ``application`` alone."""
+    return tuple(name for name in KEYRINGS if HostFile(host, name).exists())
+
+
+def open_row(row: KeyringRow, identity: Secret, slots: Sequence[SlotRow] = ()) -> Document:
+    """Decrypt and read a stored keyring. No anchor is asked: the caller does that.
+
+    Raises:
+        HostKeyWrong: the identity is none of the keyring's slots.
+        KeyringSubstituted: it should be one, by the rows, but the sealed file knows nothing of it.
+        KeyringBroken: the file is damaged.
+    """
+    try:
+        return decode(open_age(row.sealed, identity, row.name), row.name)
+    except NotSealedToUs:
+        pass
+    # Rows are hints: they choose between two refusals, never whether to refuse.
+    if recipient_of(identity) in {slot.recipient for slot in slots}:
+        raise KeyringSubstituted(
+            f"keyring {row.name}: the stored keyring is not sealed to this host's key, though its slot is listed",
+            hint="Nothing was released. The keyring row was exchanged or replaced: restore the database from a backup.",
+        )
+    known = ", ".join(f"{slot.type} {slot.label}".strip() for slot in slots) or "none"
+    raise HostKeyWrong(
+        f"keyring {row.name}: the key of this host opens none of its slots ({known})",
+        hint="Check that the folder (IDENTITYMESH_HOME) and database.url belong together; "
+        "a new host joins with the recovery key.",
+    )
+
+
+def check_row(row: KeyringRow, document: Document) -> None:
+    """The row's own columns agree with what is sealed.
+
+    Raises:
+        KeyringSubstituted: the document is another keyring.
+        KeyringBroken: the generation of the row was edited.
+    """
+    if document.keyring != row.name:
+        raise KeyringSubstituted(
+            f"keyring {row.name}: the keyring {document.keyring} stands in its place",
+            hint="Nothing was released. Restore the database from a backup.",
+        )
+    if document.generation != row.generation:
+        raise KeyringBroken(
+            f"keyring {row.name}: its row says generation {row.generation}, the sealed document {document.generation}",
+            hint="The row was edited outside Identity Mesh: restore the database from a backup.",
+        )
+
+
+def _check_slot(document: Document, recipient: str) -> None:
+    slot = document.slot_of(recipient)
+    if slot is None or slot.state is not SlotState.ACTIVE:
+        state = "is not in its slot list" if slot is None else "is still pending"
+        raise HostKeyWrong(
+            f"keyring {document.keyring}: the key of this host {state}",
+            hint="Join this host to the keyring with the recovery key.",
+        )
+
+
+def _missing(name: str, host_key: HostFile) -> KeyringMissing:
+    if host_key.exists():
+        return KeyringMissing(
+            f"keyring {name}: this host has a key for it, but the database has no such keyring",
+            hint="Either database.url names another database, or `identitymesh init` was interrupted. "
+            f"In that case nothing was stored yet: remove {host_key.path.parent} and run it again.",
+        )
+    return KeyringMissing(
+        f"keyring {name}: the database has no such keyring",
+        hint="Run `identitymesh init` once in a new folder; no other command makes a keyring.",
+    )

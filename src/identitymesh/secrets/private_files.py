@@ -1,0 +1,115 @@
+"""Files that only this process's user may read: how they are written and what is refused when reading.
+
+A key in a file is as good as the file's permissions, so nothing is mended here: a file
+that is too open, linked, or not ours is refused with the reason in words.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+from identitymesh.redaction import Secret
+
+_READ: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class UnsafeFile(Exception):
+    """The file may not be trusted; the message says why, without its content."""
+
+
+def read_private(path: Path, *, modes: Collection[int], max_bytes: int) -> Secret:
+    """The content of a regular file with one link, owned by us, with one of ``modes`` exactly.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnsafeFile: it is a link, not a regular file, too open, not ours, empty or above ``max_bytes``.
+    """
+    try:
+        handle = os.open(path, _READ)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        # ELOOP is what O_NOFOLLOW answers for a symbolic link.
+        reason = "it is a symbolic link" if path.is_symlink() else (error.strerror or type(error).__name__).lower()
+        raise UnsafeFile(reason) from None
+    try:
+        _check(os.fstat(handle), modes, max_bytes)
+        content = os.read(handle, max_bytes + 1)
+    finally:
+        os.close(handle)
+    if len(content) > max_bytes:
+        raise UnsafeFile(f"it has more than {max_bytes} bytes")
+    return Secret(content)
+
+
+def _check(found: os.stat_result, modes: Collection[int], max_bytes: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise UnsafeFile("it is not a regular file")
+    if found.st_nlink != 1:
+        raise UnsafeFile(f"it has {found.st_nlink} hard links; another name leads to the same content")
+    if os.name == "posix":
+        mode = stat.S_IMODE(found.st_mode)
+        if mode not in modes:
+            wanted = " or ".join(f"{allowed:04o}" for allowed in modes)
+            raise UnsafeFile(f"its mode is {mode:04o}; {wanted} is required")
+        if found.st_uid != os.geteuid():
+            raise UnsafeFile(f"it belongs to user id {found.st_uid}, and this process runs as {os.geteuid()}")
+    if found.st_size == 0:
+        raise UnsafeFile("it is empty")
+    if found.st_size > max_bytes:
+        raise UnsafeFile(f"it has more than {max_bytes} bytes")
+
+
+def create_private(path: Path, content: Secret, *, mode: int) -> None:
+    """Write a new file and make it durable (fsync of file and directory).
+
+    Raises:
+        FileExistsError: there is one already; it is left as it is.
+    """
+    handle = os.open(path, _CREATE, mode)
+    try:
+        _write(handle, content, mode)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def replace_private(path: Path, content: Secret, *, mode: int) -> None:
+    """Put new content in place atomically: readers see the old or the new file, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)
+    handle = os.open(temporary, _CREATE, mode)
+    try:
+        _write(handle, content, mode)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def _write(handle: int, content: Secret, mode: int) -> None:
+    """Write all of it, durably, with exactly this mode whatever the umask; closes the handle."""
+    with os.fdopen(handle, "wb") as file:
+        if os.name == "posix":
+            os.fchmod(file.fileno(), mode)
+        file.write(content.reveal())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_directory(folder: Path) -> None:
+    """Make names in a folder durable. Windows has no such call and needs none."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,152 @@
+"""What secrets need from the database: rows as values, and the narrow protocols that storage implements.
+
+All that a row says is a hint until something sealed confirms it: whoever can write the
+database can write any of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from identitymesh.audit import Record
+
+
+@dataclass(frozen=True, slots=True)
+class InstallationRow:
+    """One for each database. ``provider`` is the active provider of secrets."""
+
+    id: str
+    provider: str
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringRow:
+    """A keyring as stored: an age file, and the generation that compare-and-set uses."""
+
+    name: str
+    generation: int
+    sealed: bytes
+    changed: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRow:
+    """Tells which protectors could open a keyring before it is open. ``guarded`` is what a protector keeps here, if any."""
+
+    keyring: str
+    id: str
+    type: str
+    label: str
+    state: str
+    recipient: str
+    guarded: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRow:
+    """One version of a secret in the ``database`` provider. ``expires`` in seconds since 1970, 0 is never."""
+
+    ref: str
+    version: int
+    keyring: str
+    key_id: int
+    sealed: bytes
+    created: datetime
+    expires: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """What is known about a ref, whatever provider holds its value. ``audience`` is JSON text as stored."""
+
+    ref: str
+    keyring: str
+    audience: str
+    audience_mac: bytes
+    created: datetime
+    changed: datetime
+    current_version: str | None = None
+    pending_version: str | None = None
+    owner: str | None = None
+    description: str | None = None
+    cadence_days: int | None = None
+    last_used: datetime | None = None
+    last_used_version: str | None = None
+    last_used_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A value was handed out: which version, to whom."""
+
+    ref: str
+    version: str
+    by: str
+
+
+class SecretView(Protocol):
+    """One snapshot for reading. Everything read in it fits together."""
+
+    def installation(self) -> InstallationRow | None: ...
+
+    def keyring(self, name: str) -> KeyringRow | None: ...
+
+    def slots(self, keyring: str) -> Sequence[SlotRow]: ...
+
+    def ledger(self, refs: Iterable[str] | None = None) -> Mapping[str, LedgerRow]:
+        """The rows of these refs, or of all (``None``), by ref."""
+
+    def sealed(self, wanted: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], SealedRow]:
+        """The stored versions among (ref, version) pairs."""
+
+    def version_numbers(self, ref: str | None = None) -> Sequence[tuple[str, int]]:
+        """(ref, version) of every stored version of a ref, or of all, in that order."""
+
+
+class SecretTransaction(SecretView, Protocol):
+    """A write transaction; committed as a whole or not at all."""
+
+    def insert_installation(self, row: InstallationRow) -> bool:
+        """False when there is one already."""
+
+    def set_provider(self, name: str) -> None: ...
+
+    def insert_keyring(self, row: KeyringRow, slots: Sequence[SlotRow]) -> None: ...
+
+    def replace_keyring(self, row: KeyringRow, slots: Sequence[SlotRow], *, expected_generation: int) -> bool:
+        """Compare-and-set on the generation; False when somebody else was first."""
+
+    def hold_keyring(self, name: str, generation: int) -> bool:
+        """Keep the keyring as it is until the commit; False when its generation is another one."""
+
+    def lock_ledger(self, ref: str) -> LedgerRow | None:
+        """The row of a ref, kept for this transaction alone until its end."""
+
+    def put_ledger(self, row: LedgerRow) -> None:
+        """Insert or replace the row of a ref."""
+
+    def insert_ledger(self, row: LedgerRow) -> bool:
+        """False when another transaction made the row of this ref first."""
+
+    def insert_sealed(self, row: SealedRow) -> None: ...
+
+    def delete_sealed(self, ref: str) -> int: ...
+
+    def delete_ledger(self, ref: str) -> bool: ...
+
+    def mark_used(self, uses: Iterable[Use], at: datetime) -> None: ...
+
+    def audit(self, records: Iterable[Record]) -> None: ...
+
+
+class SecretRows(Protocol):
+    """Opens snapshots and transactions. Never keep one open while a protector, a vault or a person is waited for."""
+
+    def read(self) -> AbstractContextManager[SecretView]: ...
+
+    def write(self) -> AbstractContextManager[SecretTransaction]: ...

@@ -1,0 +1,205 @@
+"""Sealed value v1: one credential, encrypted and bound to its place. Pure: no clock, no file, no database.
+
+Byte layout (integers big endian), also in ``docs/formats/sealed-value.md``::
+
+     0   4  magic "IMSV"
+     4   1  format version, 1
+     5   1  suite, 1 = HKDF-SHA-256, AES-256-GCM, 32-byte commitment
+     6   2  flags, 0
+     8   4  key id
+    12  16  keyset id
+    28  32  salt, random for each sealing
+    60  32  commitment
+    92   n  ciphertext of the padded value (n is a multiple of 64)
+  92+n  16  GCM tag
+
+Record key, nonce and commitment are derived with HKDF-SHA-256 (RFC 5869) from the data
+key and the salt, so there is no nonce to count and none repeats after a restored
+snapshot; the commitment lets a sealed value open under one key only. AES-256-GCM is
+NIST SP 800-38D. The context (where the value lives) goes into the derivation and into
+the additional data: a value moved anywhere else does not open.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from identitymesh.errors import SecretBroken, SecretRefused
+from identitymesh.redaction import Secret
+
+MAGIC: Final = b"IMSV"
+VERSION: Final = 1
+SUITE: Final = 1
+KEY_BYTES: Final = 32
+KEYSET_ID_BYTES: Final = 16
+SALT_BYTES: Final = 32
+COMMITMENT_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+TAG_BYTES: Final = 16
+BLOCK: Final = 64
+MAX_VALUE_BYTES: Final = 16 * 1024
+
+LABEL: Final = b"identitymesh/sealed-value/1"
+_PREFIX: Final = struct.Struct(">4sBBHI16s")  # the header up to the salt, 28 bytes
+_HEADER_BYTES: Final = _PREFIX.size + SALT_BYTES
+_BODY_AT: Final = _HEADER_BYTES + COMMITMENT_BYTES
+_MAX_PADDED: Final = MAX_VALUE_BYTES + BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class SealingKey:
+    """A data key (32 bytes) with the ids under which a sealed value names it."""
+
+    key_id: int
+    keyset_id: bytes
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a sealed value belongs. ``version`` counts from 1; ``expires`` is in seconds since 1970, 0 is never."""
+
+    keyring: str
+    store: str
+    ref: str
+    version: int
+    expires: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a sealed value says about itself before anything is opened. Not authenticated yet."""
+
+    key_id: int
+    keyset_id: bytes
+    salt: bytes
+
+    def encode(self) -> bytes:
+        """The first 60 bytes of a sealed value."""
+        return _PREFIX.pack(MAGIC, VERSION, SUITE, 0, self.key_id, self.keyset_id) + self.salt
+
+
+def check_value(value: Secret, ref: str) -> None:
+    """Raise ``SecretRefused`` for a value that no provider may hold: empty, or above 16 KiB."""
+    size = len(value.reveal())
+    if size == 0:
+        raise SecretRefused(
+            f"{ref}: the value is empty",
+            hint="Give a value; to remove the secret use `identitymesh secrets delete`.",
+        )
+    if size > MAX_VALUE_BYTES:
+        raise SecretRefused(
+            f"{ref}: the value has {size} bytes; {MAX_VALUE_BYTES} is the limit of every provider",
+            hint="Store the part that is secret, for example the private key without its chain.",
+        )
+
+
+def seal(value: Secret, key: SealingKey, context: Context, *, random: Callable[[int], bytes] = os.urandom) -> bytes:
+    """Seal a value of 1 to 16384 bytes. ``random`` gives the salt, so that known answers can be made.
+
+    Raises:
+        SecretRefused: the value is empty or too large.
+    """
+    check_value(value, context.ref)
+    header = Header(key.key_id, key.keyset_id, random(SALT_BYTES)).encode()
+    bound = _encode_context(header, context)
+    record_key, nonce, commitment = _derive(key.secret, header[_PREFIX.size :], bound)
+    body = AESGCM(record_key).encrypt(nonce, _pad(value.reveal()), bound)
+    return header + commitment + body
+
+
+def read_header(sealed: bytes, ref: str) -> Header:
+    """Check the frame and read which key a sealed value asks for.
+
+    Raises:
+        SecretBroken: not a sealed value, cut short, or of a version this program does not know.
+    """
+    if len(sealed) < _BODY_AT or sealed[:4] != MAGIC:
+        raise _broken(ref, "it is cut short or not a sealed value")
+    _magic, version, suite, flags, key_id, keyset_id = _PREFIX.unpack_from(sealed)
+    if (version, suite, flags) != (VERSION, SUITE, 0):
+        raise _broken(ref, "it has a version, suite or flag that this program does not know")
+    padded = len(sealed) - _BODY_AT - TAG_BYTES
+    if padded < BLOCK or padded > _MAX_PADDED or padded % BLOCK:
+        raise _broken(ref, "it is cut short or has bytes too many")
+    return Header(key_id, keyset_id, sealed[_PREFIX.size : _HEADER_BYTES])
+
+
+def unseal(sealed: bytes, key: SealingKey, context: Context) -> Secret:
+    """Open a sealed value at the place where it was found.
+
+    Raises:
+        SecretBroken: anything about it is not as it was sealed. Which part differs is not
+            said: a changed byte, another key and a moved row look the same.
+    """
+    header = read_header(sealed, context.ref)
+    if header.key_id != key.key_id or not hmac.compare_digest(header.keyset_id, key.keyset_id):
+        raise _broken(context.ref, "it was sealed under another key")
+    bound = _encode_context(sealed[:_HEADER_BYTES], context)
+    record_key, nonce, commitment = _derive(key.secret, header.salt, bound)
+    if not hmac.compare_digest(commitment, sealed[_HEADER_BYTES:_BODY_AT]):
+        raise _broken(context.ref, "it was changed, or moved here from another place")
+    try:
+        padded = AESGCM(record_key).decrypt(nonce, sealed[_BODY_AT:], bound)
+    except InvalidTag:
+        raise _broken(context.ref, "it was changed, or moved here from another place") from None
+    return Secret(_unpad(padded, context.ref))
+
+
+def length_prefixed(*fields: bytes) -> bytes:
+    """Each field as a 4-byte big-endian length and its bytes: no two field lists encode alike."""
+    return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+
+
+def _encode_context(header: bytes, context: Context) -> bytes:
+    return length_prefixed(
+        LABEL,
+        header,
+        context.keyring.encode(),
+        context.store.encode(),
+        context.ref.encode(),
+        context.version.to_bytes(8, "big"),
+        context.expires.to_bytes(8, "big", signed=True),
+    )
+
+
+def _derive(data_key: Secret, salt: bytes, bound: bytes) -> tuple[bytes, bytes, bytes]:
+    """Record key (32 bytes), nonce (12) and commitment (32)."""
+    digest = sha256(bound).digest()
+
+    def expand(purpose: bytes, size: int) -> bytes:
+        info = LABEL + b"/" + purpose + b"\x00" + digest
+        return HKDF(SHA256(), size, salt, info).derive(data_key.reveal())
+
+    return expand(b"key", KEY_BYTES), expand(b"nonce", NONCE_BYTES), expand(b"commit", COMMITMENT_BYTES)
+
+
+def _pad(value: bytes) -> bytes:
+    # Hides the length up to 64 bytes; before encryption, so that the padding is authenticated too.
+    marked = value + b"\x80"
+    return marked + bytes(-len(marked) % BLOCK)
+
+
+def _unpad(padded: bytes, ref: str) -> bytes:
+    value, mark, rest = padded.rpartition(b"\x80")
+    if not mark or rest.strip(b"\x00") or not value or len(rest) >= BLOCK:
+        raise _broken(ref, "its padding is wrong")
+    return value
+
+
+def _broken(ref: str, reason: str) -> SecretBroken:
+    return SecretBroken(
+        f"{ref}: the stored value does not open: {reason}",
+        hint=f"Restore it from a backup, or set it again with `identitymesh secrets set {ref}`.",
+    )

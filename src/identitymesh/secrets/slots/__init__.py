@@ -1,0 +1,1 @@
+"""Protectors of slot identities, one file for each."""

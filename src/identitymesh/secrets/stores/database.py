@@ -1,0 +1,126 @@
+"""The ``database`` provider: sealed values in the product's own database, with their history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from identitymesh.errors import SecretBroken, SecretError, SecretMissing
+from identitymesh.redaction import Secret
+from identitymesh.secrets.keyrings import KeyringSession
+from identitymesh.secrets.providers import Change, Held, Provider, Wanted
+from identitymesh.secrets.references import SecretReference
+from identitymesh.secrets.rows import SealedRow, SecretTransaction, SecretView
+from identitymesh.secrets.sealing import Context, read_header, seal, unseal
+
+NAME: Final = "database"
+# Audience, rotation and deletion never depend on it; it lets a restored row be recognised as out of date.
+NEVER: Final = 0
+
+
+def build() -> Provider:
+    return DatabaseProvider()
+
+
+class DatabaseProvider:
+    """Seals with the primary data key of the secret's keyring; a version is a number that counts from 1."""
+
+    name = NAME
+
+    def put(self, ref: SecretReference, value: Secret, keyring: str, session: KeyringSession) -> Change:
+        return _Put(ref.text, value, keyring, session)
+
+    def look(
+        self, view: SecretView, wanted: Sequence[Wanted], session: KeyringSession
+    ) -> Mapping[Wanted, Held | SecretError]:
+        numbers = {item: _number(item.version) for item in wanted}
+        rows = view.sealed((item.ref, number) for item, number in numbers.items() if number is not None)
+        found: dict[Wanted, Held | SecretError] = {}
+        for item, number in numbers.items():
+            row = rows.get((item.ref, number)) if number is not None else None
+            found[item] = _missing(item) if row is None else _Held(row, session)
+        return found
+
+    def versions(self, view: SecretView, ref: str | None = None) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for name, number in view.version_numbers(ref):
+            found.setdefault(name, []).append(str(number))
+        return found
+
+    def exists(self, view: SecretView, wanted: Wanted) -> bool:
+        number = _number(wanted.version)
+        return number is not None and bool(view.sealed([(wanted.ref, number)]))
+
+    def delete(self, ref: SecretReference) -> Change:
+        return _Delete(ref.text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    ref: str
+    value: Secret
+    keyring: str
+    session: KeyringSession
+
+    def record(self, transaction: SecretTransaction) -> str:
+        # The number is part of what is sealed, so sealing waits for it: computation only, nothing is waited for.
+        key = self.session.open(self.keyring).primary()
+        number = max((number for _ref, number in transaction.version_numbers(self.ref)), default=0) + 1
+        sealed = seal(self.value, key, Context(self.keyring, NAME, self.ref, number, NEVER))
+        now = datetime.now(UTC)
+        transaction.insert_sealed(SealedRow(self.ref, number, self.keyring, key.key_id, sealed, now, NEVER))
+        return str(number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Delete:
+    ref: str
+
+    def record(self, transaction: SecretTransaction) -> str:
+        transaction.delete_sealed(self.ref)
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    row: SealedRow
+    session: KeyringSession
+
+    def check(self) -> None:
+        self.open()
+
+    def open(self) -> Secret:
+        row = self.row
+        document = self.session.open(row.keyring)
+        header = read_header(row.sealed, row.ref)
+        if header.keyset_id != document.keyset_id:
+            raise _broken(row.ref, "it was sealed by another installation or keyring")
+        key = document.sealing_key(header.key_id)
+        if key is None or header.key_id != row.key_id:
+            raise _broken(row.ref, f"the keyring {row.keyring} has no such data key")
+        value = unseal(row.sealed, key, Context(row.keyring, NAME, row.ref, row.version, row.expires))
+        if row.expires != NEVER and row.expires <= time.time():
+            raise _broken(row.ref, "it has expired")
+        return value
+
+
+def _number(version: str) -> int | None:
+    """A version id as this provider writes it, or ``None``: a row may say anything."""
+    return int(version) if version.isascii() and version.isdecimal() and len(version) < 10 else None
+
+
+def _missing(wanted: Wanted) -> SecretMissing:
+    return SecretMissing(
+        f"{wanted.ref}: version {wanted.version[:20]} is not in the database, though the ledger names it",
+        hint=f"Restore the database, or set it again with `identitymesh secrets set {wanted.ref}`.",
+    )
+
+
+def _broken(ref: str, reason: str) -> SecretBroken:
+    return SecretBroken(
+        f"{ref}: the stored value does not open: {reason}",
+        hint=f"Restore the database and host/ that belong together, or set it again with `identitymesh secrets set {ref}`.",
+    )

@@ -1,0 +1,276 @@
+"""The settings: ``identitymesh.toml`` and ``IDENTITYMESH_*``. Nothing else reads files or the environment for them.
+
+The folder is ``IDENTITYMESH_HOME`` or the current one. A variable wins over the file;
+``__`` stands between levels (``IDENTITYMESH_SECRETS__PROVIDER``). An unknown name or a
+wrong value is a :class:`~identitymesh.errors.SettingsError` that names it, where it
+stands and what was probably meant; values are not repeated, one could be a password.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from identitymesh.errors import SettingsError
+from identitymesh.redaction import Secret
+from identitymesh.secrets.private_files import UnsafeFile, read_private
+from identitymesh.secrets.providers import known_providers
+
+FILE: Final = "identitymesh.toml"
+HOME: Final = "IDENTITYMESH_HOME"
+PREFIX: Final = "IDENTITYMESH_"
+HOST: Final = "host"
+PASSWORD_MODES: Final = (0o400, 0o600)
+MAX_PASSWORD_BYTES: Final = 4096
+
+TEMPLATE: Final = """\
+# Settings of Identity Mesh. Every name can also be given as a variable: IDENTITYMESH_DATABASE__URL.
+# No credential belongs in here.
+
+[database]
+# SQLite beside this file, or postgresql://identitymesh@db.example.com/identitymesh
+url = "sqlite:///identitymesh.db"
+# password_file = "database.password"           # mode 0400 or 0600, owned by the user who runs the program
+# root_certificate = "database-ca.pem"          # PostgreSQL: the server must show a certificate of this authority
+
+[secrets]
+provider = "database"
+# allow_value_argument = false                  # secretscli set REF VALUE is then refused
+
+[logging]
+# level = "info"                                # debug, info, warning or error
+# format = "console"                            # or "json"
+"""
+
+
+def _provider(name: str) -> str:
+    if name not in known_providers():
+        raise ValueError(f"unknown provider {name[:40]!r}; known: {', '.join(known_providers())}")
+    return name
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class DatabaseSettings(_Part):
+    """Where the product's database is. After loading, paths are absolute."""
+
+    url: str = "sqlite:///identitymesh.db"
+    password_file: Path | None = None
+    root_certificate: Path | None = None
+
+
+class SecretsSettings(_Part):
+    """``provider`` chooses the provider while no secret is stored; later it is only compared."""
+
+    provider: Annotated[str, AfterValidator(_provider)] = "database"
+    allow_value_argument: bool = True
+
+
+class LoggingSettings(_Part):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class _Levels(BaseSettings):
+    """The names that may stand in the file and, with the prefix, in the environment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)  # type: ignore[assignment]
+
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    secrets: SecretsSettings = Field(default_factory=SecretsSettings)
+    logging: LoggingSettings = Field(default_factory=LoggingSettings)
+
+
+class Settings(_Part):
+    """All settings, checked, and the folder that they belong to (absolute)."""
+
+    folder: Path
+    database: DatabaseSettings
+    secrets: SecretsSettings
+    logging: LoggingSettings
+
+    @property
+    def host(self) -> Path:
+        """The folder of this host's slot keys and anchors; never in a backup."""
+        return self.folder / HOST
+
+    def database_password(self) -> Secret | None:
+        """The content of ``database.password_file`` without one trailing newline.
+
+        Raises:
+            SettingsError: the file is missing or may not be trusted.
+        """
+        path = self.database.password_file
+        if path is None:
+            return None
+        try:
+            content = read_private(path, modes=PASSWORD_MODES, max_bytes=MAX_PASSWORD_BYTES)
+        except FileNotFoundError:
+            raise SettingsError(f"database.password_file: there is no file {path}", hint="Make it, or remove the setting.") from None
+        except UnsafeFile as reason:
+            raise SettingsError(
+                f"database.password_file: {path} may not be trusted: {reason}",
+                hint=f"Make it readable for its owner alone: chmod 0400 {path}",
+            ) from None
+        return Secret(content.reveal().removesuffix(b"\n"))
+
+
+def find_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """``IDENTITYMESH_HOME`` or the current folder, absolute.
+
+    Raises:
+        SettingsError: the variable is set, but names no folder.
+    """
+    named = environment.get(HOME)
+    if named is None:
+        return Path.cwd()
+    folder = Path(named)
+    if not named or not folder.is_dir():
+        raise SettingsError(f"{HOME} names {named!r}, which is not a folder", hint="Make the folder, or correct the variable.")
+    return folder.resolve()
+
+
+def load(folder: Path | None = None, *, environment: Mapping[str, str] = os.environ, required: bool = True) -> Settings:
+    """Read and check the settings. With ``required=False`` a missing file means the defaults.
+
+    Raises:
+        SettingsError: no file, not TOML, an unknown name, or a wrong value.
+    """
+    folder = (folder or find_folder(environment)).resolve()
+    path = folder / FILE
+    variables = _variables(environment)
+    content = _read(path, required)
+    _check_names(content, variables, path)
+    try:
+        levels = _Sourced.load(content, variables)
+    except ValidationError as error:
+        raise _refused(error.errors(include_input=False, include_url=False), variables, path) from None
+    database = _absolute(levels.database, folder)
+    return Settings(folder=folder, database=database, secrets=levels.secrets, logging=levels.logging)
+
+
+def create(folder: Path) -> bool:
+    """Write ``identitymesh.toml`` with the defaults, unless there is one; answers whether it was written."""
+    try:
+        with (folder / FILE).open("x", encoding="utf-8") as file:
+            file.write(TEMPLATE)
+    except FileExistsError:
+        return False
+    return True
+
+
+class _Sourced:
+    """Joins the two sources with pydantic-settings; the environment comes first."""
+
+    @staticmethod
+    def load(content: dict[str, Any], variables: Mapping[str, str]) -> _Levels:
+        class Environment(EnvSettingsSource):
+            def _load_env_vars(self) -> Mapping[str, str]:
+                return {name.lower(): value for name, value in variables.items()}
+
+        class FromSources(_Levels):
+            @classmethod
+            def settings_customise_sources(
+                cls, settings_cls: type[BaseSettings], **_sources: PydanticBaseSettingsSource
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                environment = Environment(settings_cls, env_prefix=PREFIX, env_nested_delimiter="__")
+                return environment, InitSettingsSource(settings_cls, init_kwargs=content)
+
+        return FromSources()
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(PREFIX) and name != HOME}
+
+
+def _read(path: Path, required: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if not required:
+            return {}
+        raise SettingsError(
+            f"there is no {FILE} in {path.parent}",
+            hint=f"Run `identitymesh init` in a new folder, or go to the right one, or name it in {HOME}.",
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {(error.strerror or '').lower()}") from None
+    except tomllib.TOMLDecodeError as error:
+        # Its message names line and column; it quotes a character at most.
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8 text") from None
+
+
+def _known_names() -> Iterator[str]:
+    for name, field in _Levels.model_fields.items():
+        part = field.annotation
+        assert isinstance(part, type) and issubclass(part, BaseModel)
+        yield from (f"{name}.{child}" for child in part.model_fields)
+
+
+def _check_names(content: dict[str, Any], variables: Mapping[str, str], path: Path) -> None:
+    known = set(_known_names())
+    parts = {name.split(".")[0] for name in known}
+    for part, values in content.items():
+        if part not in parts or not isinstance(values, dict):
+            raise _unknown(part, f"{path}", known | parts if part not in parts else known)
+        for child in values:
+            if f"{part}.{child}" not in known:
+                raise _unknown(f"{part}.{child}", f"{path}", known)
+    spellings = {_variable(name): name for name in known}
+    for variable in variables:
+        if variable not in spellings:
+            raise _unknown(variable, "the environment", {*spellings, HOME})
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.replace(".", "__").upper()
+
+
+def _unknown(name: str, where: str, known: set[str]) -> SettingsError:
+    close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    meant = f"Did you mean {' or '.join(close)}?" if close else f"Known names: {', '.join(sorted(known))}."
+    return SettingsError(f"unknown setting {name} in {where}", hint=meant)
+
+
+def _refused(findings: list[ErrorDetails], variables: Mapping[str, str], path: Path) -> SettingsError:
+    problems = []
+    for finding in findings:
+        name = ".".join(str(part) for part in finding["loc"])
+        where = _variable(name) if _variable(name) in variables else f"{name} in {path}"
+        problems.append(f"{where}: {finding['msg'].removeprefix('Value error, ')}")
+    return SettingsError("; ".join(problems), hint="Correct the value and run the command again.")
+
+
+def _absolute(database: DatabaseSettings, folder: Path) -> DatabaseSettings:
+    """Relative paths are meant from the folder, wherever the command is run."""
+
+    def place(path: Path | None) -> Path | None:
+        return None if path is None else folder / path
+
+    try:
+        url = make_url(database.url)
+    except ArgumentError:
+        raise SettingsError(
+            "database.url is not a database URL",
+            hint="Use sqlite:///identitymesh.db or postgresql://user@host/name.",
+        ) from None
+    text = database.url
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        text = url.set(database=str(folder / url.database)).render_as_string(hide_password=False)
+    return DatabaseSettings(
+        url=text, password_file=place(database.password_file), root_certificate=place(database.root_certificate)
+    )

@@ -1,0 +1,86 @@
+"""Appends audit records inside the caller's transaction, and reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
+
+from sqlalchemy import Connection, insert, select
+
+from identitymesh.audit import Record, encode_payload
+from identitymesh.model.attributes import load
+from identitymesh.storage.tables.audit import audit
+
+BATCH: Final = 1000
+
+
+class SqlAuditTrail:
+    """An :class:`~identitymesh.audit.AuditTrail` on one connection, that is in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def append(self, records: Iterable[Record]) -> int:
+        """Store records in order with one statement for each thousand; memory does not grow with their number."""
+        now = datetime.now(UTC)
+        rows = (_row(record, now) for record in records)
+        count = 0
+        while batch := list(islice(rows, BATCH)):
+            self._connection.execute(insert(audit), batch)
+            count += len(batch)
+        return count
+
+
+def _row(record: Record, now: datetime) -> dict[str, Any]:
+    return {
+        "at": record.at or now,
+        "actor": record.actor,
+        "action": record.action,
+        "subject": record.subject,
+        "outcome": record.outcome,
+        "run": record.run,
+        "payload": encode_payload(record.payload),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record as stored, with its place in the sequence."""
+
+    sequence: int
+    record: Record
+
+
+def read_audit(
+    connection: Connection,
+    *,
+    subject: str | None = None,
+    action: str | None = None,
+    run: str | None = None,
+    before: int | None = None,
+    limit: int = 100,
+) -> Sequence[StoredRecord]:
+    """The newest records first; ``action`` may end in ``.*`` and then means all of that thing."""
+    query = select(audit).order_by(audit.c.sequence.desc()).limit(limit)
+    if subject is not None:
+        query = query.where(audit.c.subject == subject)
+    if action is not None and action.endswith(".*"):
+        query = query.where(audit.c.action.startswith(action[:-1], autoescape=True))
+    elif action is not None:
+        query = query.where(audit.c.action == action)
+    if run is not None:
+        query = query.where(audit.c.run == run)
+    if before is not None:
+        query = query.where(audit.c.sequence < before)
+    return list(_stored(connection.execute(query).mappings()))
+
+
+def _stored(rows: Iterable[Any]) -> Iterator[StoredRecord]:
+    for row in rows:
+        record = Record(
+            row["action"], row["subject"], row["actor"], row["outcome"], row["run"], load(row["payload"]), row["at"]
+        )
+        yield StoredRecord(row["sequence"], record)

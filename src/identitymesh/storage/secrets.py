@@ -1,0 +1,177 @@
+"""Rows of secrets: implements what :mod:`identitymesh.secrets.rows` asks for, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from identitymesh.audit import Record
+from identitymesh.secrets.rows import (
+    InstallationRow,
+    KeyringRow,
+    LedgerRow,
+    SealedRow,
+    SlotRow,
+    Use,
+)
+from identitymesh.storage.audit import SqlAuditTrail
+from identitymesh.storage.database import Database
+from identitymesh.storage.tables.secrets import installation, keyring, keyring_slot, secret, secret_ledger
+
+Item = TypeVar("Item")
+CHUNK: Final = 500  # values in one IN list; both databases take far more
+
+
+class SqlSecretRows:
+    """Snapshots and transactions over the tables of secrets."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def read(self) -> Iterator[SqlSecretView]:
+        with self._database.read() as connection:
+            yield SqlSecretView(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[SqlSecretTransaction]:
+        with self._database.write() as connection:
+            yield SqlSecretTransaction(connection)
+
+
+class SqlSecretView:
+    """Reads on one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def installation(self) -> InstallationRow | None:
+        columns = (installation.c.id, installation.c.provider, installation.c.created)
+        row = self._connection.execute(select(*columns)).mappings().first()
+        return None if row is None else InstallationRow(**row)
+
+    def keyring(self, name: str) -> KeyringRow | None:
+        row = self._connection.execute(select(keyring).where(keyring.c.name == name)).mappings().first()
+        return None if row is None else KeyringRow(**row)
+
+    def slots(self, keyring: str) -> Sequence[SlotRow]:
+        query = select(keyring_slot).where(keyring_slot.c.keyring == keyring).order_by(keyring_slot.c.id)
+        return [SlotRow(**row) for row in self._connection.execute(query).mappings()]
+
+    def ledger(self, refs: Iterable[str] | None = None) -> Mapping[str, LedgerRow]:
+        if refs is None:
+            return self._ledger_rows(select(secret_ledger))
+        found: dict[str, LedgerRow] = {}
+        for chunk in _chunks(refs):
+            found.update(self._ledger_rows(select(secret_ledger).where(secret_ledger.c.ref.in_(chunk))))
+        return found
+
+    def _ledger_rows(self, query: Any) -> dict[str, LedgerRow]:
+        return {row["ref"]: LedgerRow(**row) for row in self._connection.execute(query).mappings()}
+
+    def sealed(self, wanted: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], SealedRow]:
+        found: dict[tuple[str, int], SealedRow] = {}
+        for chunk in _chunks(wanted):
+            query = select(secret).where(tuple_(secret.c.ref, secret.c.version).in_(chunk))
+            for row in self._connection.execute(query).mappings():
+                found[row["ref"], row["version"]] = SealedRow(**row)
+        return found
+
+    def version_numbers(self, ref: str | None = None) -> Sequence[tuple[str, int]]:
+        query = select(secret.c.ref, secret.c.version).order_by(secret.c.ref, secret.c.version)
+        if ref is not None:
+            query = query.where(secret.c.ref == ref)
+        return [(name, number) for name, number in self._connection.execute(query)]
+
+
+class SqlSecretTransaction(SqlSecretView):
+    """Reads and writes on one connection; make one over your own connection to join a larger transaction."""
+
+    def insert_installation(self, row: InstallationRow) -> bool:
+        return self._insert_new(installation, {"singleton": 1, **asdict(row)})
+
+    def set_provider(self, name: str) -> None:
+        self._connection.execute(update(installation).values(provider=name))
+
+    def insert_keyring(self, row: KeyringRow, slots: Sequence[SlotRow]) -> None:
+        self._connection.execute(insert(keyring), asdict(row))
+        self._connection.execute(insert(keyring_slot), [asdict(slot) for slot in slots])
+
+    def replace_keyring(self, row: KeyringRow, slots: Sequence[SlotRow], *, expected_generation: int) -> bool:
+        same = (keyring.c.name == row.name) & (keyring.c.generation == expected_generation)
+        changed = self._connection.execute(update(keyring).where(same).values(asdict(row)))
+        if changed.rowcount != 1:
+            return False
+        self._connection.execute(delete(keyring_slot).where(keyring_slot.c.keyring == row.name))
+        self._connection.execute(insert(keyring_slot), [asdict(slot) for slot in slots])
+        return True
+
+    def hold_keyring(self, name: str, generation: int) -> bool:
+        # On SQLite the write transaction is alone anyway.
+        query = select(keyring.c.generation).where(keyring.c.name == name).with_for_update(read=True)
+        return self._connection.execute(query).scalar() == generation
+
+    def lock_ledger(self, ref: str) -> LedgerRow | None:
+        query = select(secret_ledger).where(secret_ledger.c.ref == ref).with_for_update()
+        row = self._connection.execute(query).mappings().first()
+        return None if row is None else LedgerRow(**row)
+
+    def put_ledger(self, row: LedgerRow) -> None:
+        changed = self._connection.execute(
+            update(secret_ledger).where(secret_ledger.c.ref == row.ref).values(asdict(row))
+        )
+        if changed.rowcount == 0:
+            self._connection.execute(insert(secret_ledger), asdict(row))
+
+    def insert_ledger(self, row: LedgerRow) -> bool:
+        return self._insert_new(secret_ledger, asdict(row))
+
+    def insert_sealed(self, row: SealedRow) -> None:
+        self._connection.execute(insert(secret), asdict(row))
+
+    def delete_sealed(self, ref: str) -> int:
+        return self._connection.execute(delete(secret).where(secret.c.ref == ref)).rowcount
+
+    def delete_ledger(self, ref: str) -> bool:
+        return self._connection.execute(delete(secret_ledger).where(secret_ledger.c.ref == ref)).rowcount == 1
+
+    def mark_used(self, uses: Iterable[Use], at: datetime) -> None:
+        # Sorted, so that two runs that use the same secrets lock their rows in the same order.
+        rows = [
+            {"key": use.ref, "used": at, "version": use.version, "by": use.by}
+            for use in sorted(uses, key=lambda use: use.ref)
+        ]
+        if not rows:
+            return
+        statement = (
+            update(secret_ledger)
+            .where(secret_ledger.c.ref == bindparam("key"))
+            .values(
+                last_used=bindparam("used"), last_used_version=bindparam("version"), last_used_by=bindparam("by")
+            )
+        )
+        self._connection.execute(statement, rows)
+
+    def audit(self, records: Iterable[Record]) -> None:
+        SqlAuditTrail(self._connection).append(records)
+
+    def _insert_new(self, table: Table, values: Mapping[str, Any]) -> bool:
+        """Insert, unless the key exists; a concurrent insert of the same key is waited for."""
+        if self._connection.dialect.name == "postgresql":
+            statement: Any = postgresql.insert(table).values(values).on_conflict_do_nothing()
+        else:
+            statement = sqlite.insert(table).values(values).on_conflict_do_nothing()
+        return self._connection.execute(statement).rowcount == 1
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    remaining = iter(items)
+    while chunk := list(islice(remaining, CHUNK)):
+        yield chunk

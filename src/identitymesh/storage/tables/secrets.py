@@ -1,0 +1,72 @@
+"""Tables of secrets: the installation, keyrings, the ledger, and the sealed values of the ``database`` provider."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Integer, LargeBinary, String, Table, Text
+
+from identitymesh.storage.tables.base import Moment, metadata
+
+REF = 255
+
+installation = Table(
+    "installation",
+    metadata,
+    # One row at most: its key can have one value only.
+    Column("singleton", Integer, CheckConstraint("singleton = 1", name="singleton"), primary_key=True, autoincrement=False),
+    Column("id", String(36), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("created", Moment, nullable=False),
+)
+
+keyring = Table(
+    "keyring",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("changed", Moment, nullable=False),
+)
+
+keyring_slot = Table(
+    "keyring_slot",
+    metadata,
+    Column("keyring", String(32), ForeignKey("keyring.name", ondelete="CASCADE"), primary_key=True),
+    Column("id", String(36), primary_key=True),
+    Column("type", String(32), nullable=False),
+    Column("label", String(255), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("guarded", LargeBinary),
+)
+
+secret_ledger = Table(
+    "secret_ledger",
+    metadata,
+    Column("ref", String(REF), primary_key=True),
+    Column("keyring", String(32), nullable=False),
+    Column("audience", Text, nullable=False),
+    Column("audience_mac", LargeBinary, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("changed", Moment, nullable=False),
+    Column("current_version", String(64)),
+    Column("pending_version", String(64)),
+    Column("owner", Text),
+    Column("description", Text),
+    Column("cadence_days", Integer),
+    Column("last_used", Moment),
+    Column("last_used_version", String(64)),
+    Column("last_used_by", String(255)),
+)
+
+# No foreign key to the ledger: a lost ledger row must not take the values with it.
+secret = Table(
+    "secret",
+    metadata,
+    Column("ref", String(REF), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("keyring", String(32), nullable=False),
+    Column("key_id", BigInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+)
