@@ -93,6 +93,13 @@ class _Levels(BaseSettings):
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
 
 
+_PARTS: Final[Mapping[str, type[_Part]]] = {
+    "database": DatabaseSettings,
+    "secrets": SecretsSettings,
+    "logging": LoggingSettings,
+}
+
+
 class Settings(_Part):
     """All settings, checked, and the folder that they belong to (absolute)."""
 
@@ -118,7 +125,9 @@ class Settings(_Part):
         try:
             content = read_private(path, modes=PASSWORD_MODES, max_bytes=MAX_PASSWORD_BYTES)
         except FileNotFoundError:
-            raise SettingsError(f"database.password_file: there is no file {path}", hint="Make it, or remove the setting.") from None
+            raise SettingsError(
+                f"database.password_file: there is no file {path}", hint="Make it, or remove the setting."
+            ) from None
         except UnsafeFile as reason:
             raise SettingsError(
                 f"database.password_file: {path} may not be trusted: {reason}",
@@ -138,7 +147,9 @@ def find_folder(environment: Mapping[str, str] = os.environ) -> Path:
         return Path.cwd()
     folder = Path(named)
     if not named or not folder.is_dir():
-        raise SettingsError(f"{HOME} names {named!r}, which is not a folder", hint="Make the folder, or correct the variable.")
+        raise SettingsError(
+            f"{HOME} names {named!r}, which is not a folder", hint="Make the folder, or correct the variable."
+        )
     return folder.resolve()
 
 
@@ -151,7 +162,7 @@ def load(folder: Path | None = None, *, environment: Mapping[str, str] = os.envi
     folder = (folder or find_folder(environment)).resolve()
     path = folder / FILE
     variables = _variables(environment)
-    content = _read(path, required)
+    content = _read(path, required=required)
     _check_names(content, variables, path)
     try:
         levels = _Sourced.load(content, variables)
@@ -183,7 +194,7 @@ class _Sourced:
         class FromSources(_Levels):
             @classmethod
             def settings_customise_sources(
-                cls, settings_cls: type[BaseSettings], **_sources: PydanticBaseSettingsSource
+                cls, settings_cls: type[BaseSettings], *_sources: PydanticBaseSettingsSource, **_named: Any
             ) -> tuple[PydanticBaseSettingsSource, ...]:
                 environment = Environment(settings_cls, env_prefix=PREFIX, env_nested_delimiter="__")
                 return environment, InitSettingsSource(settings_cls, init_kwargs=content)
@@ -195,7 +206,7 @@ def _variables(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(PREFIX) and name != HOME}
 
 
-def _read(path: Path, required: bool) -> dict[str, Any]:
+def _read(path: Path, *, required: bool) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -215,9 +226,7 @@ def _read(path: Path, required: bool) -> dict[str, Any]:
 
 
 def _known_names() -> Iterator[str]:
-    for name, field in _Levels.model_fields.items():
-        part = field.annotation
-        assert isinstance(part, type) and issubclass(part, BaseModel)
+    for name, part in _PARTS.items():
         yield from (f"{name}.{child}" for child in part.model_fields)
 
 

@@ -92,6 +92,9 @@ class AnchorFile:
         """Something stands under this name."""
         return self.path.exists() or self.path.is_symlink()
 
+    def describe(self) -> str:
+        return str(self.path)
+
     def read(self) -> Anchor:
         """The anchor of this host.
 

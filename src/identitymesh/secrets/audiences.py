@@ -99,15 +99,13 @@ class Audiences:
             row = ledger.get(ref.text)
             if row is None:
                 continue
-            grant, conflict = _judge(ref, row, session.open(row.keyring), named, ref in allowed)
+            grant, conflict = _judge(ref, row, session.open(row.keyring), named, allowed=ref in allowed)
             grants += [grant] if grant else []
             conflicts += conflict
         missing = tuple(ref for ref in by_ref if ref.text not in ledger)
         return AudiencePlan(tuple(grants), tuple(conflicts), missing)
 
-    def write(
-        self, grants: Sequence[AudienceGrant], actor: str, transaction: SecretTransaction | None = None
-    ) -> None:
+    def write(self, grants: Sequence[AudienceGrant], actor: str, transaction: SecretTransaction | None = None) -> None:
         """Write planned audiences with their audit records; inside ``transaction`` if one is given.
 
         Raises:
@@ -134,7 +132,7 @@ class Audiences:
 
 
 def _judge(
-    ref: SecretReference, row: LedgerRow, document: Document, uses: Sequence[AudienceUse], allowed: bool
+    ref: SecretReference, row: LedgerRow, document: Document, uses: Sequence[AudienceUse], *, allowed: bool
 ) -> tuple[AudienceGrant | None, list[AudienceConflict]]:
     """The grant of one ref, and the uses that are not allowed without being named."""
     try:
@@ -152,13 +150,13 @@ def _judge(
             # A connector that moved to another host leaves the old one behind.
             after = frozenset(item for item in after if item.connector != use.connector) | asked
         else:
-            conflicts.append(AudienceConflict(ref, tuple(sorted(asked - after)), _reason(use, after, intact)))
+            conflicts.append(AudienceConflict(ref, tuple(sorted(asked - after)), _reason(use, after, intact=intact)))
     if after == before and (intact or not allowed):
         return None, conflicts
     return AudienceGrant(ref, before, after, row.audience_mac, audience_mac(document, ref.text, after)), conflicts
 
 
-def _reason(use: AudienceUse, audience: Audience, intact: bool) -> str:
+def _reason(use: AudienceUse, audience: Audience, *, intact: bool) -> str:
     if not intact:
         return "its audience was edited outside Identity Mesh"
     if use.connector in {item.connector for item in audience}:

@@ -26,7 +26,6 @@ FORMAT: Final = "identitymesh-keyring/1"
 CONNECTORS: Final = "connectors"
 APPLICATION: Final = "application"
 KEYRINGS: Final = (CONNECTORS, APPLICATION)
-RECOVERY: Final = "recovery"
 
 _ANCHOR_LABEL: Final = b"identitymesh/keyset-secret/1\x00"
 _LEDGER_INFO: Final = b"identitymesh/ledger-audience/1"
@@ -121,7 +120,7 @@ def check_rules(document: Document) -> None:
     problems = {
         "it is not one of the keyrings of this program": document.keyring not in KEYRINGS,
         "fewer than two slots are active": len(active) < 2,
-        "no recovery slot is active": all(slot.type != RECOVERY for slot in active),
+        "no recovery slot is active": all(slot.type != "recovery" for slot in active),
         "a slot is listed twice": len({slot.id for slot in document.slots}) != len(document.slots)
         or len(set(document.recipients())) != len(document.slots),
         "a data key is listed twice": len(set(ids)) != len(ids),

@@ -17,11 +17,11 @@ from identitymesh.errors import (
     KeyringSubstituted,
 )
 from identitymesh.redaction import Secret
+from identitymesh.secrets.age import NotSealedToUs, open_age, recipient_of
 from identitymesh.secrets.anchors import AnchorFile
 from identitymesh.secrets.keyring import KEYRINGS, Document, SlotState, decode
-from identitymesh.secrets.protectors import NotSealedToUs, open_age, recipient_of
+from identitymesh.secrets.protectors import HOST_FILE, Place, Protector, find_protector
 from identitymesh.secrets.rows import KeyringRow, SecretView, SlotRow
-from identitymesh.secrets.slots.host_file import HostFile
 
 
 class KeyringSession:
@@ -58,7 +58,7 @@ class KeyringSession:
         if name not in self._rows:
             raise KeyringMissing(f"there is no keyring {name[:40]!r}", hint=f"The keyrings are {', '.join(KEYRINGS)}.")
         row = self._rows[name]
-        host_key = HostFile(self._host, name)
+        host_key = host_protector(self._host, name)
         if row is None:
             raise _missing(name, host_key)
         identity = host_key.identity()
@@ -72,9 +72,14 @@ class KeyringSession:
         return document
 
 
+def host_protector(host: Path, keyring: str) -> Protector:
+    """What guards this host's own slot. One kind today; others are asked here, in the order of the slot rows."""
+    return find_protector(HOST_FILE, Place(host, keyring))
+
+
 def held(host: Path) -> tuple[str, ...]:
     """The keyrings that this host has a key for. A web-only host may hold ``application`` alone."""
-    return tuple(name for name in KEYRINGS if HostFile(host, name).exists())
+    return tuple(name for name in KEYRINGS if host_protector(host, name).exists())
 
 
 def open_row(row: KeyringRow, identity: Secret, slots: Sequence[SlotRow] = ()) -> Document:
@@ -132,12 +137,12 @@ def _check_slot(document: Document, recipient: str) -> None:
         )
 
 
-def _missing(name: str, host_key: HostFile) -> KeyringMissing:
+def _missing(name: str, host_key: Protector) -> KeyringMissing:
     if host_key.exists():
         return KeyringMissing(
-            f"keyring {name}: this host has a key for it, but the database has no such keyring",
+            f"keyring {name}: this host has a key ({host_key.describe()}), but the database has no such keyring",
             hint="Either database.url names another database, or `identitymesh init` was interrupted. "
-            f"In that case nothing was stored yet: remove {host_key.path.parent} and run it again.",
+            "In that case nothing was stored yet: remove the host folder and run it again.",
         )
     return KeyringMissing(
         f"keyring {name}: the database has no such keyring",

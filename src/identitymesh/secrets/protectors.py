@@ -1,23 +1,33 @@
-"""What guards the identity of a slot: the contract that each file under ``slots/`` implements.
+"""What guards the identity of a slot: the contract that each file under ``slots/`` implements, and how one is found.
 
 A slot is an age X25519 identity. A protector keeps that identity somewhere and gives it
 back when the keyring is opened; it never sees the keyring. Adding a protector is adding
-one file there.
+one file there, with a function ``build(place)``.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Final, Protocol
 
-import pyrage
-from pyrage import x25519
-
-from identitymesh.errors import KeyringBroken, KeyringError
+from identitymesh.errors import KeyringBroken
 from identitymesh.redaction import Secret
-from identitymesh.secrets.keyring import Document, check_rules, encode
+from identitymesh.secrets import slots
 
-IDENTITY_BYTES: Final = 74  # "AGE-SECRET-KEY-1" and 58 characters of Bech32
-_NO_MATCH: Final = "No matching keys found"
+HOST_FILE: Final = "host-file"
+RECOVERY: Final = "recovery"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a protector looks: this host's folder, the keyring, and what a person typed for it, if that is its way."""
+
+    host: Path
+    keyring: str
+    typed: Secret | None = None
 
 
 class Protector(Protocol):
@@ -27,6 +37,12 @@ class Protector(Protocol):
     def type(self) -> str:
         """The slot type, also the name of the module: ``host-file`` is ``slots/host_file.py``."""
 
+    def exists(self) -> bool:
+        """Something is there that could be the identity; it may still be refused."""
+
+    def describe(self) -> str:
+        """Where it is, for a message."""
+
     def identity(self) -> Secret:
         """The guarded identity, 74 bytes of ``AGE-SECRET-KEY-1...``.
 
@@ -34,61 +50,28 @@ class Protector(Protocol):
             KeyringError: it is missing, unsafe, or its protector does not answer.
         """
 
+    def create(self) -> Secret:
+        """Make an identity and guard it, durably. Only where a slot is added on purpose.
 
-class NotSealedToUs(Exception):
-    """An intact age file that names other recipients."""
+        Raises:
+            KeyringExists: there is one already; it is left as it is.
+        """
 
-
-def new_identity() -> Secret:
-    """A new age X25519 identity."""
-    return Secret(str(x25519.Identity.generate()))
-
-
-def recipient_of(identity: Secret) -> str:
-    """The public half, ``age1...``.
-
-    Raises:
-        ValueError: not an age X25519 identity.
-    """
-    return str(_parse(identity).to_public())
+    def remove(self) -> None:
+        """Take away what :meth:`create` made, when making the slot failed."""
 
 
-def _parse(identity: Secret) -> x25519.Identity:
-    try:
-        return x25519.Identity.from_str(identity.reveal_text())
-    except pyrage.IdentityError:
-        raise ValueError("not an age X25519 identity") from None
-
-
-def seal_document(document: Document) -> bytes:
-    """The document as a binary age v1 file (C2SP age.md) to every slot of its own list.
+def find_protector(slot_type: str, place: Place) -> Protector:
+    """The protector of a slot type.
 
     Raises:
-        KeyringBroken: it breaks a rule of keyrings.
+        KeyringBroken: this program has none of that type.
     """
-    check_rules(document)
-    try:
-        recipients = [x25519.Recipient.from_str(text) for text in document.recipients()]
-        return pyrage.encrypt(encode(document).reveal(), recipients)
-    except (pyrage.RecipientError, pyrage.EncryptError):
-        raise KeyringBroken(f"keyring {document.keyring}: a slot's recipient is not an age recipient") from None
-
-
-def open_age(sealed: bytes, identity: Secret, keyring: str) -> Secret:
-    """Decrypt an age file.
-
-    Raises:
-        NotSealedToUs: it names other recipients, or its header was replaced.
-        KeyringBroken: it is damaged.
-    """
-    try:
-        return Secret(pyrage.decrypt(sealed, [_parse(identity)]))
-    except pyrage.DecryptError as error:
-        if str(error) == _NO_MATCH:
-            raise NotSealedToUs from None
+    known = sorted(module.name.replace("_", "-") for module in iter_modules(slots.__path__))
+    if slot_type not in known:
         raise KeyringBroken(
-            f"keyring {keyring}: the stored keyring is damaged",
-            hint="Restore the database from a backup.",
-        ) from None
-    except ValueError as error:
-        raise KeyringError(f"keyring {keyring}: {error}") from None
+            f"keyring {place.keyring}: unknown slot type {slot_type[:40]!r}",
+            hint=f"This program knows {', '.join(known)}.",
+        )
+    protector: Protector = import_module(f"{slots.__name__}.{slot_type.replace('-', '_')}").build(place)
+    return protector

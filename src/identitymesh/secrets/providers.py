@@ -114,5 +114,5 @@ def provider_of(keyring: str, active: str) -> Provider:
 def unknown_provider(name: str) -> ProviderError:
     return ProviderError(
         f"unknown provider of secrets {name[:40]!r}",
-        hint=f"This program knows {', '.join(known_providers())}. Nothing is read from or written to another one instead.",
+        hint=f"This program knows {', '.join(known_providers())}. No other one is used in its place.",
     )

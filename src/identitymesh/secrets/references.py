@@ -75,7 +75,7 @@ def parse(text: str) -> SecretReference:
     if _is_canonical(text):
         return SecretReference(text)
     if text.startswith(SCHEME):
-        raise ReferenceInvalid(f"{ascii(text[:80])} is not a secret reference", hint=_RULE)
+        raise ReferenceInvalid(f"{text[:80]!a} is not a secret reference", hint=_RULE)
     raise ReferenceInvalid("not a secret reference: it does not begin with secret://", hint=_RULE)
 
 
@@ -95,5 +95,5 @@ def parse_setting(text: str) -> SecretReference:
     if braces is not None or text.startswith(SCHEME):
         raise ReferenceInvalid("not a valid secret reference", hint=_RULE)
     if "{{secret:" in text:
-        raise ReferenceInvalid("a {{secret:...}} reference must be the whole field, once, with nothing around it", hint=_RULE)
+        raise ReferenceInvalid("a {{secret:...}} reference must be the whole field, nothing around it", hint=_RULE)
     raise ReferenceInvalid(_PLAINTEXT, hint=_PLAINTEXT_HINT)

@@ -19,7 +19,7 @@ from identitymesh.secrets.store import OpenRequest, Release, SecretStore
 
 
 class Credentials(Protocol):
-    """What a connector is given: the path of a secret field answers its value. Fits the connectors' ``CredentialSource``."""
+    """What a connector is given, its ``CredentialSource``: the path of a secret field answers its value."""
 
     def __call__(self, name: str) -> Secret: ...
 

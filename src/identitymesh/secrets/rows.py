@@ -36,7 +36,7 @@ class KeyringRow:
 
 @dataclass(frozen=True, slots=True)
 class SlotRow:
-    """Tells which protectors could open a keyring before it is open. ``guarded`` is what a protector keeps here, if any."""
+    """Tells what could open a keyring before it is open. ``guarded`` is what a protector keeps here, if anything."""
 
     keyring: str
     id: str

@@ -28,15 +28,16 @@ from typing import Final
 from identitymesh.audit import Record
 from identitymesh.errors import KeyringExists
 from identitymesh.redaction import Secret
+from identitymesh.secrets.age import recipient_of, seal_document
 from identitymesh.secrets.anchors import Anchor, AnchorFile
+from identitymesh.secrets.fingerprint import fingerprint
 from identitymesh.secrets.keyring import KEYRINGS, DataKey, Document, KeyState, Slot, SlotState
 from identitymesh.secrets.opentest import Attempt, open_in_fresh_process
 from identitymesh.secrets.private_files import sync_directory
-from identitymesh.secrets.protectors import new_identity, recipient_of, seal_document
+from identitymesh.secrets.protectors import HOST_FILE, RECOVERY, Place, find_protector
 from identitymesh.secrets.providers import find_provider
 from identitymesh.secrets.rows import InstallationRow, KeyringRow, SecretRows, SecretTransaction, SlotRow
 from identitymesh.secrets.sealing import KEY_BYTES, KEYSET_ID_BYTES
-from identitymesh.secrets.slots import host_file, recovery
 
 HOST_MODE: Final = 0o700
 
@@ -65,8 +66,7 @@ def check_new(rows: SecretRows, host: Path) -> None:
     with rows.read() as view:
         stored = [name for name in KEYRINGS if view.keyring(name) is not None]
         known = view.installation()
-    files = [HostPaths(host, name) for name in KEYRINGS]
-    present = [path for paths in files for path in paths.present()]
+    present = [place for name in KEYRINGS for place in _present(host, name)]
     if stored or known is not None:
         raise KeyringExists(
             f"the database has an installation already (keyrings: {', '.join(stored) or 'none'}); nothing was changed",
@@ -97,11 +97,9 @@ def initialise(
     find_provider(provider)
     check_new(rows, host)
     installation = str(uuid.uuid4())
-    recovery_key = new_identity()
+    recovery_key = find_protector(RECOVERY, Place(host, KEYRINGS[0])).create()
     recipient = recipient_of(recovery_key)
-    result = InitResult(
-        installation, recovery_key, recipient, recovery.fingerprint(installation, recipient), KEYRINGS, host
-    )
+    result = InitResult(installation, recovery_key, recipient, fingerprint(installation, recipient), KEYRINGS, host)
     with ExitStack() as undo:
         _make_folder(host, undo)
         made = [_make_keyring(result, name, label, undo) for name in KEYRINGS]
@@ -114,16 +112,10 @@ def initialise(
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class HostPaths:
-    """The two files that a host has for one keyring."""
-
-    host: Path
-    keyring: str
-
-    def present(self) -> list[Path]:
-        key, anchor = host_file.HostFile(self.host, self.keyring), AnchorFile(self.host, self.keyring)
-        return [file.path for file in (key, anchor) if file.exists()]
+def _present(host: Path, keyring: str) -> list[str]:
+    """What this host has of a keyring: its key, its anchor."""
+    key, anchor = find_protector(HOST_FILE, Place(host, keyring)), AnchorFile(host, keyring)
+    return [thing.describe() for thing in (key, anchor) if thing.exists()]
 
 
 def _make_folder(host: Path, undo: ExitStack) -> None:
@@ -132,7 +124,7 @@ def _make_folder(host: Path, undo: ExitStack) -> None:
     except FileExistsError:
         return
     undo.callback(_remove_folder, host)
-    os.chmod(host, HOST_MODE)
+    host.chmod(HOST_MODE)  # whatever the umask
     sync_directory(host.parent)
 
 
@@ -145,12 +137,12 @@ def _remove_folder(host: Path) -> None:
 def _make_keyring(result: InitResult, name: str, label: str, undo: ExitStack) -> tuple[Document, bytes]:
     """Host key, document, sealed file and anchor of one keyring; the document says ``active``, which is proven next."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    key_file = host_file.HostFile(result.host, name)
-    host_identity = key_file.create()
-    undo.callback(key_file.path.unlink, missing_ok=True)
+    host_key = find_protector(HOST_FILE, Place(result.host, name))
+    host_identity = host_key.create()
+    undo.callback(host_key.remove)
     recipients = (
-        (host_file.TYPE, label, recipient_of(host_identity)),
-        (recovery.TYPE, "", result.recovery_recipient),
+        (HOST_FILE, label, recipient_of(host_identity)),
+        (RECOVERY, "", result.recovery_recipient),
     )
     document = Document(
         installation=result.installation,
@@ -172,8 +164,8 @@ def _prove(made: list[tuple[Document, bytes]], result: InitResult) -> None:
     attempts: list[tuple[Attempt, Document]] = []
     for document, sealed in made:
         name = document.keyring
-        attempts.append((Attempt(name, host_file.TYPE, sealed, host=result.host), document))
-        attempts.append((Attempt(name, recovery.TYPE, sealed, typed=result.recovery_key), document))
+        attempts.append((Attempt(name, HOST_FILE, sealed, result.host), document))
+        attempts.append((Attempt(name, RECOVERY, sealed, result.host, result.recovery_key), document))
     open_in_fresh_process(attempts)
 
 
@@ -181,7 +173,7 @@ def _store(
     transaction: SecretTransaction, made: list[tuple[Document, bytes]], row: InstallationRow, actor: str
 ) -> None:
     if not transaction.insert_installation(row):
-        raise KeyringExists("another process made an installation in this database at the same moment; nothing was changed")
+        raise KeyringExists("another process made an installation in this database just now; nothing was changed")
     for document, sealed in made:
         keyring = KeyringRow(document.keyring, document.generation, sealed, row.created)
         slots = [

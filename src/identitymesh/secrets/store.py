@@ -29,7 +29,14 @@ from identitymesh.secrets.audiences import Audiences
 from identitymesh.secrets.inventory import Inventory, SecretProperties, VerifyResult
 from identitymesh.secrets.keyring import CONNECTORS, KEYRINGS
 from identitymesh.secrets.keyrings import KeyringSession
-from identitymesh.secrets.ledger import NOBODY, audience_mac, check_audience, destinations, encode_audience, read_audience
+from identitymesh.secrets.ledger import (
+    NOBODY,
+    audience_mac,
+    check_audience,
+    destinations,
+    encode_audience,
+    read_audience,
+)
 from identitymesh.secrets.providers import Finding, Held, Wanted, find_provider, provider_of
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import InstallationRow, LedgerRow, SecretRows, SecretTransaction, SecretView, Use
@@ -54,8 +61,7 @@ class Release:
 
     request: OpenRequest
     version: str | None
-    held: Held | None
-    error: MeshError | None
+    answer: Held | MeshError
 
     def open(self) -> Secret:
         """The value.
@@ -63,10 +69,9 @@ class Release:
         Raises:
             SecretError, KeyringError: why there is none.
         """
-        if self.error is not None:
-            raise self.error
-        assert self.held is not None
-        return self.held.open()
+        if isinstance(self.answer, MeshError):
+            raise self.answer
+        return self.answer.open()
 
 
 class SecretStore:
@@ -236,11 +241,12 @@ class SecretStore:
             payload: dict[str, object] = {"version": release.version or "", "purpose": request.purpose}
             if action == "secret.open":
                 payload |= {"connector": request.connector, "endpoints": list(request.endpoints)}
-            if release.error is not None:
-                payload["error"] = release.error.code
+            error = release.answer if isinstance(release.answer, MeshError) else None
+            if error is not None:
+                payload["error"] = error.code
             elif release.version is not None:
                 uses.append(Use(request.ref.text, release.version, request.connector))
-            records.append(Record(action, request.ref.text, actor, _outcome(release.error), run, payload, now))
+            records.append(Record(action, request.ref.text, actor, _outcome(error), run, payload, now))
         with self._rows.write() as transaction:
             transaction.audit(records)
             transaction.mark_used(uses, now)
@@ -347,8 +353,8 @@ def _judge(
             raise held
         held.check()
     except MeshError as error:
-        return Release(request, version, None, error)
-    return Release(request, version, held, None)
+        return Release(request, version, error)
+    return Release(request, version, held)
 
 
 def _outcome(error: MeshError | None) -> str:

@@ -153,9 +153,7 @@ class SqlSecretTransaction(SqlSecretView):
         statement = (
             update(secret_ledger)
             .where(secret_ledger.c.ref == bindparam("key"))
-            .values(
-                last_used=bindparam("used"), last_used_version=bindparam("version"), last_used_by=bindparam("by")
-            )
+            .values(last_used=bindparam("used"), last_used_version=bindparam("version"), last_used_by=bindparam("by"))
         )
         self._connection.execute(statement, rows)
 

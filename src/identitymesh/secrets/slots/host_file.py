@@ -12,18 +12,22 @@ from typing import Final
 
 from identitymesh.errors import HostKeyMissing, HostKeyUnsafe, KeyringExists
 from identitymesh.redaction import Secret
+from identitymesh.secrets.age import IDENTITY_BYTES, new_identity, recipient_of
 from identitymesh.secrets.private_files import UnsafeFile, create_private, read_private
-from identitymesh.secrets.protectors import IDENTITY_BYTES, new_identity, recipient_of
+from identitymesh.secrets.protectors import HOST_FILE, Place, Protector
 
-TYPE: Final = "host-file"
 MODE: Final = 0o400
 FILE_BYTES: Final = IDENTITY_BYTES + 1
+
+
+def build(place: Place) -> Protector:
+    return HostFile(place.host, place.keyring)
 
 
 class HostFile:
     """Reads and makes one host key file."""
 
-    type = TYPE
+    type = HOST_FILE
 
     def __init__(self, host: Path, keyring: str) -> None:
         self.path = host / f"{keyring}.key"
@@ -32,6 +36,12 @@ class HostFile:
     def exists(self) -> bool:
         """Something stands under this name, be it a broken link."""
         return self.path.exists() or self.path.is_symlink()
+
+    def describe(self) -> str:
+        return str(self.path)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
 
     def identity(self) -> Secret:
         """The identity in the file.

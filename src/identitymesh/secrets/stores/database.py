@@ -17,7 +17,6 @@ from identitymesh.secrets.rows import SealedRow, SecretTransaction, SecretView
 from identitymesh.secrets.sealing import Context, read_header, seal, unseal
 
 NAME: Final = "database"
-# Audience, rotation and deletion never depend on it; it lets a restored row be recognised as out of date.
 NEVER: Final = 0
 
 
@@ -122,5 +121,5 @@ def _missing(wanted: Wanted) -> SecretMissing:
 def _broken(ref: str, reason: str) -> SecretBroken:
     return SecretBroken(
         f"{ref}: the stored value does not open: {reason}",
-        hint=f"Restore the database and host/ that belong together, or set it again with `identitymesh secrets set {ref}`.",
+        hint=f"Restore the database that belongs to this host, or run `identitymesh secrets set {ref}` again.",
     )

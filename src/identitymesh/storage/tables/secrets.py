@@ -12,10 +12,11 @@ installation = Table(
     "installation",
     metadata,
     # One row at most: its key can have one value only.
-    Column("singleton", Integer, CheckConstraint("singleton = 1", name="singleton"), primary_key=True, autoincrement=False),
+    Column("singleton", Integer, primary_key=True, autoincrement=False),
     Column("id", String(36), nullable=False),
     Column("provider", String(64), nullable=False),
     Column("created", Moment, nullable=False),
+    CheckConstraint("singleton = 1", name="singleton"),
 )
 
 keyring = Table(
