@@ -98,7 +98,7 @@ def open_row(row: KeyringRow, identity: Secret, slots: Sequence[SlotRow] = ()) -
     if recipient_of(identity) in {slot.recipient for slot in slots}:
         raise KeyringSubstituted(
             f"keyring {row.name}: the stored keyring is not sealed to this host's key, though its slot is listed",
-            hint="Nothing was released. The keyring row was exchanged or replaced: restore the database from a backup.",
+            hint="Nothing was released. The keyring row was exchanged, replaced or damaged: restore the database from a backup.",
         )
     known = ", ".join(f"{slot.type} {slot.label}".strip() for slot in slots) or "none"
     raise HostKeyWrong(

@@ -39,12 +39,12 @@ def read_private(path: Path, *, modes: Collection[int], max_bytes: int) -> Secre
         raise UnsafeFile(reason) from None
     try:
         _check(os.fstat(handle), modes, max_bytes)
-        content = os.read(handle, max_bytes + 1)
+        content = Secret(os.read(handle, max_bytes + 1))
     finally:
         os.close(handle)
-    if len(content) > max_bytes:
+    if len(content.reveal()) > max_bytes:
         raise UnsafeFile(f"it has more than {max_bytes} bytes")
-    return Secret(content)
+    return content
 
 
 def _check(found: os.stat_result, modes: Collection[int], max_bytes: int) -> None:

@@ -115,7 +115,7 @@ def seal(value: Secret, key: SealingKey, context: Context, *, random: Callable[[
     header = Header(key.key_id, key.keyset_id, random(SALT_BYTES)).encode()
     bound = _encode_context(header, context)
     record_key, nonce, commitment = _derive(key.secret, header[_PREFIX.size :], bound)
-    body = AESGCM(record_key).encrypt(nonce, _pad(value.reveal()), bound)
+    body = AESGCM(record_key.reveal()).encrypt(nonce, _pad(value.reveal()), bound)
     return header + commitment + body
 
 
@@ -151,10 +151,12 @@ def unseal(sealed: bytes, key: SealingKey, context: Context) -> Secret:
     if not hmac.compare_digest(commitment, sealed[_HEADER_BYTES:_BODY_AT]):
         raise _broken(context.ref, "it was changed, or moved here from another place")
     try:
-        padded = AESGCM(record_key).decrypt(nonce, sealed[_BODY_AT:], bound)
+        value = _unpad(AESGCM(record_key.reveal()).decrypt(nonce, sealed[_BODY_AT:], bound))
     except InvalidTag:
         raise _broken(context.ref, "it was changed, or moved here from another place") from None
-    return Secret(_unpad(padded, context.ref))
+    if value is None:
+        raise _broken(context.ref, "its padding is wrong")
+    return value
 
 
 def length_prefixed(*fields: bytes) -> bytes:
@@ -174,7 +176,7 @@ def _encode_context(header: bytes, context: Context) -> bytes:
     )
 
 
-def _derive(data_key: Secret, salt: bytes, bound: bytes) -> tuple[bytes, bytes, bytes]:
+def _derive(data_key: Secret, salt: bytes, bound: bytes) -> tuple[Secret, bytes, bytes]:
     """Record key (32 bytes), nonce (12) and commitment (32)."""
     digest = sha256(bound).digest()
 
@@ -182,7 +184,7 @@ def _derive(data_key: Secret, salt: bytes, bound: bytes) -> tuple[bytes, bytes, 
         info = LABEL + b"/" + purpose + b"\x00" + digest
         return HKDF(SHA256(), size, salt, info).derive(data_key.reveal())
 
-    return expand(b"key", KEY_BYTES), expand(b"nonce", NONCE_BYTES), expand(b"commit", COMMITMENT_BYTES)
+    return Secret(expand(b"key", KEY_BYTES)), expand(b"nonce", NONCE_BYTES), expand(b"commit", COMMITMENT_BYTES)
 
 
 def _pad(value: bytes) -> bytes:
@@ -191,11 +193,11 @@ def _pad(value: bytes) -> bytes:
     return marked + bytes(-len(marked) % BLOCK)
 
 
-def _unpad(padded: bytes, ref: str) -> bytes:
+def _unpad(padded: bytes) -> Secret | None:
     value, mark, rest = padded.rpartition(b"\x80")
     if not mark or rest.strip(b"\x00") or not value or len(rest) >= BLOCK:
-        raise _broken(ref, "its padding is wrong")
-    return value
+        return None  # raising here would leave the plaintext in a traceback's locals
+    return Secret(value)
 
 
 def _broken(ref: str, reason: str) -> SecretBroken:

@@ -135,6 +135,8 @@ class SecretStore:
         with self._rows.write() as transaction:
             if not transaction.hold_keyring(name, document.generation):
                 raise KeyringConflict(f"keyring {name}: it changed while a secret was stored", hint="Try again.")
+            if installation(transaction).provider != active:
+                raise KeyringConflict("the provider of secrets changed while a secret was stored", hint="Try again.")
             row = _own_row(transaction, new)
             version = change.record(transaction)
             transaction.put_ledger(replace(row, current_version=version, changed=now, **given))  # type: ignore[arg-type]

@@ -162,11 +162,9 @@ class SqlSecretTransaction(SqlSecretView):
 
     def _insert_new(self, table: Table, values: Mapping[str, Any]) -> bool:
         """Insert, unless the key exists; a concurrent insert of the same key is waited for."""
-        if self._connection.dialect.name == "postgresql":
-            statement: Any = postgresql.insert(table).values(values).on_conflict_do_nothing()
-        else:
-            statement = sqlite.insert(table).values(values).on_conflict_do_nothing()
-        return self._connection.execute(statement).rowcount == 1
+        dialect: Any = postgresql if self._connection.dialect.name == "postgresql" else sqlite
+        statement = dialect.insert(table).values(values).on_conflict_do_nothing().returning(*table.primary_key)
+        return self._connection.execute(statement).first() is not None
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -61,10 +61,9 @@ class HostFile:
             ) from None
         except UnsafeFile as reason:
             raise _unsafe(self.path, str(reason)) from None
-        line = content.reveal()
-        if len(line) != FILE_BYTES or line[-1:] != b"\n":
-            raise _unsafe(self.path, f"it has not the {FILE_BYTES} bytes of a key file")
-        identity = Secret(line[:-1])
+        identity = _only_line(content)
+        if identity is None:
+            raise _unsafe(self.path, f"it is not one line of {IDENTITY_BYTES} bytes")
         try:
             recipient_of(identity)
         except ValueError:
@@ -83,6 +82,12 @@ class HostFile:
         except FileExistsError:
             raise KeyringExists(f"keyring {self._keyring}: the host key {self.path} exists already") from None
         return identity
+
+
+def _only_line(content: Secret) -> Secret | None:
+    """The line without its end. A function of its own: no frame that raises holds the key in clear."""
+    line = content.reveal()
+    return Secret(line[:-1]) if len(line) == FILE_BYTES and line.endswith(b"\n") else None
 
 
 def _check_folder(folder: Path) -> None:
