@@ -9,6 +9,7 @@ stands and what was probably meant; values are not repeated, one could be a pass
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -172,11 +173,16 @@ def load(folder: Path | None = None, *, environment: Mapping[str, str] = os.envi
     return Settings(folder=folder, database=database, secrets=levels.secrets, logging=levels.logging)
 
 
-def create(folder: Path) -> bool:
-    """Write ``identitymesh.toml`` with the defaults, unless there is one; answers whether it was written."""
+def create(folder: Path, database_url: str | None = None) -> bool:
+    """Write ``identitymesh.toml`` with the defaults, unless there is one; answers whether it was written.
+
+    ``database_url`` stands in the new file instead of the default; it must carry no password (see :func:`load`).
+    """
+    default = DatabaseSettings().url
+    text = TEMPLATE if database_url is None else TEMPLATE.replace(f'"{default}"', json.dumps(database_url))
     try:
         with (folder / FILE).open("x", encoding="utf-8") as file:
-            file.write(TEMPLATE)
+            file.write(text)
     except FileExistsError:
         return False
     return True

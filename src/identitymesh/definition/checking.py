@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from identitymesh.definition.positions import Path
 from identitymesh.definition.shape import DefinitionShape, ProjectShape
 from identitymesh.errors import ExpressionError
-from identitymesh.rules.expressions import Checked, check as check_expression
+from identitymesh.rules.expressions import Checked
+from identitymesh.rules.expressions import check as check_expression
 
 Finding = tuple[Path, str, str]  # path, message, severity
 
@@ -141,7 +142,7 @@ def _limits(shape: DefinitionShape) -> Iterator[Finding]:
 def _schedules(shape: DefinitionShape) -> Iterator[Finding]:
     for name, settings in shape.connectors.items():
         for field in ("schedule", "full_schedule"):
-            if isinstance(settings, dict) and settings.get(field):
+            if settings.get(field):
                 message = "kept, but this version runs nothing by itself; start runs with cron until it does"
                 yield ("connectors", name, field), message, "warning"
 

@@ -71,9 +71,7 @@ def _flows(definition: Definition) -> dict[tuple[str, str], FlowPlan]:
         grouped[shape.connector, shape.object].append((rule, index))
     plans = {}
     for where, rules in grouped.items():
-        items = [
-            (rule.name, definition.expressions.by_path["rules", "flow", index, "value"]) for rule, index in rules
-        ]
+        items = [(rule.name, definition.expressions.by_path["rules", "flow", index, "value"]) for rule, index in rules]
         plans[where] = FlowPlan(tuple(rule for rule, _ in rules), compile_set(items))
     return plans
 

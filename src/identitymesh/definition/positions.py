@@ -42,12 +42,11 @@ def parse(text: str) -> tuple[Document | None, list[Problem]]:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                mark = event.start_mark
-                return None, [Problem("YAML anchors and aliases are not allowed", "", mark.line + 1, mark.column + 1)]
+                line, column = _place(event.start_mark)
+                return None, [Problem("YAML anchors and aliases are not allowed", "", line, column)]
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        line, column = _place(error.problem_mark)
         return None, [Problem(f"not YAML: {error.problem}", "", line, column)]
     except yaml.YAMLError:
         return None, [Problem("not YAML: a character that YAML does not allow")]
@@ -56,6 +55,10 @@ def parse(text: str) -> tuple[Document | None, list[Problem]]:
     builder = _Builder()
     data = builder.build(node, ())
     return (None, builder.problems) if builder.problems else (Document(data, builder.marks), [])
+
+
+def _place(mark: Any) -> tuple[int | None, int | None]:
+    return (mark.line + 1, mark.column + 1) if mark else (None, None)
 
 
 class _Builder:

@@ -83,8 +83,8 @@ def read(text: str, *, source: str, kinds: Mapping[str, Kind]) -> Definition:
         connectors, more = _connectors(document, kinds)
         raise DefinitionRefused(source, _in_order([*problems, *more]), hint=_hint([*problems, *more]))
     connectors, problems = _connectors(document, kinds)
-    expressions, more = checking.check(shape, _objects(connectors))
-    problems += [_located(document, path, message, severity) for path, message, severity in more]
+    expressions, findings = checking.check(shape, _objects(connectors))
+    problems += [_located(document, path, message, severity) for path, message, severity in findings]
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
         raise DefinitionRefused(source, _in_order(errors), hint=_hint(errors))
@@ -104,15 +104,13 @@ def _shape(document: Document) -> tuple[DefinitionShape | None, list[Problem]]:
         return None, _problems(document, error, ())
 
 
-def _connectors(
-    document: Document, kinds: Mapping[str, Kind]
-) -> tuple[dict[str, ConnectorDefinition], list[Problem]]:
+def _connectors(document: Document, kinds: Mapping[str, Kind]) -> tuple[dict[str, ConnectorDefinition], list[Problem]]:
     found: dict[str, ConnectorDefinition] = {}
     problems: list[Problem] = []
     entries = document.data.get("connectors") if isinstance(document.data, dict) else None
     for name, data in (entries if isinstance(entries, dict) else {}).items():
         path: Path = ("connectors", name)
-        kind = kinds.get(data.get("type")) if isinstance(data, dict) and isinstance(data.get("type"), str) else None
+        kind = kinds.get(str(data.get("type"))) if isinstance(data, dict) else None
         if kind is None:
             known = ", ".join(sorted(kinds))
             problems.append(_located(document, (*path, "type"), f"unknown connector type; there are: {known}"))
@@ -142,7 +140,7 @@ def _problems(document: Document, error: ValidationError, prefix: Path) -> list[
 
 def _located(document: Document, path: Path, message: str, severity: str = "error") -> Problem:
     position = document.locate(path)
-    line, column = position if position else (None, None)
+    line, column = position or (None, None)
     return Problem(message, dotted(path), line, column, severity)
 
 
@@ -153,7 +151,9 @@ def _in_order(problems: Iterable[Problem]) -> list[Problem]:
 def _hint(problems: Iterable[Problem]) -> str:
     if any("plaintext" in problem.message or "password in a URL" in problem.message for problem in problems):
         return "Store the value with `identitymesh secrets set secret://…` and write that reference in its place."
-    return "Correct the lines above and apply the file again; `identitymesh schema` gives the JSON Schema for your editor."
+    return (
+        "Correct the lines above and apply the file again; `identitymesh schema` gives the JSON Schema for your editor."
+    )
 
 
 def schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:

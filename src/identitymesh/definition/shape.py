@@ -42,7 +42,9 @@ class RuleShape(Shape):
 class JoinShape(RuleShape):
     source: AttributeName = Field(description="Attribute of the object.")
     target: AttributeName = Field(description="Attribute of the mesh.")
-    create: bool = Field(False, description="Nobody found: a new identity. An identity leaves when no such source holds it.")
+    create: bool = Field(
+        False, description="Nobody found: a new identity. An identity leaves when no such source holds it."
+    )
     present_when: Expression | None = Field(None, description="Only objects for which this is true hold the person.")
 
     @model_validator(mode="after")
@@ -61,7 +63,9 @@ class FlowShape(RuleShape):
 class ProjectShape(RuleShape):
     when: Expression | None = Field(None, description="Scope: people for whom this is true.")
     create: bool = False
-    correlate: AttributeName | None = Field(None, description="How an account of ours is found again; required with create.")
+    correlate: AttributeName | None = Field(
+        None, description="How an account of ours is found again; required with create."
+    )
     on_leave: Leaving = "keep"
     on_out_of_scope: Leaving = "keep"
     disable: dict[AttributeName, Expression] = Field(default_factory=dict)
@@ -70,7 +74,9 @@ class ProjectShape(RuleShape):
     @model_validator(mode="after")
     def _consistent(self) -> ProjectShape:
         if self.create and self.correlate is None:
-            raise ValueError("create: true needs correlate, or an account whose answer was lost could not be found again")
+            raise ValueError(
+                "create: true needs correlate, or an account whose answer was lost could not be found again"
+            )
         if self.correlate is not None and self.correlate not in self.attributes:
             raise ValueError("correlate must be one of the attributes")
         if "disable" in (self.on_leave, self.on_out_of_scope) and not self.disable:
@@ -86,7 +92,9 @@ class RulesShape(Shape):
 
 class LimitShape(Shape):
     count: int | None = Field(None, ge=0, description="Held when more rows than this.")
-    percent: float | None = Field(None, ge=0, le=100, description="Held when more than 2 rows and more than this share.")
+    percent: float | None = Field(
+        None, ge=0, le=100, description="Held when more than 2 rows and more than this share."
+    )
 
 
 class LimitsShape(Shape):

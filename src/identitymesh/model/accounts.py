@@ -65,7 +65,12 @@ def settle(account: Account) -> Account:
     if (kind, row) == (account.kind, account.row_digest):
         return account
     return replace(
-        account, kind=kind, row_digest=row, attempts=0, error_code=None, error=None,
+        account,
+        kind=kind,
+        row_digest=row,
+        attempts=0,
+        error_code=None,
+        error=None,
         status="sending" if account.status == "sending" else "idle",
     )
 

@@ -88,8 +88,5 @@ def _order(value: Scalar) -> tuple[str, str]:
 def image(attributes: Mapping[str, Value]) -> bytes:
     """Canonical JSON for comparing objects as sets: several values are sorted first."""
     return dump(
-        {
-            name: sorted(value, key=_order) if isinstance(value, list) else value
-            for name, value in attributes.items()
-        }
+        {name: sorted(value, key=_order) if isinstance(value, list) else value for name, value in attributes.items()}
     )

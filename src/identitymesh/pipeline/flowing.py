@@ -64,9 +64,7 @@ def candidates(
     return offered, problems
 
 
-def flow(
-    offered: Mapping[str, Sequence[Candidate]], before: Mapping[str, Held], now: str
-) -> dict[str, Held]:
+def flow(offered: Mapping[str, Sequence[Candidate]], before: Mapping[str, Held], now: str) -> dict[str, Held]:
     """The winners. ``since`` stays where value and origin stay; ``now`` is RFC 3339."""
     values: dict[str, Held] = {}
     for name, several in offered.items():
@@ -135,7 +133,7 @@ def _moment(text: str, attribute: MeshAttribute) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _decimal(value: str | int | float, attribute: MeshAttribute) -> str:
+def _decimal(value: str | float, attribute: MeshAttribute) -> str:
     try:
         number = Decimal(str(value))
     except InvalidOperation:

@@ -14,7 +14,6 @@ from identitymesh.rules.project import ProjectRule
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs.contract import Issue, MeshTransaction
 
-
 # Why an account is not made although nobody has it: settled at the target, seen by its next import.
 CONFLICTS = frozenset({"account-ambiguous", "account-taken"})
 
@@ -168,7 +167,9 @@ class AccountWork:
             keys = [one.id.key for several in found.values() for one in several]
             taken = self._tx.accounts_by_key(*place, keys)
             for account in accounts:
-                several = [one for one in found.get(account.correlate or "", []) if (place, one.id.key) not in self._gone]
+                several = [
+                    one for one in found.get(account.correlate or "", []) if (place, one.id.key) not in self._gone
+                ]
                 self._adopt_one(identities[account.identity_id], account, several, taken)
 
     def _adopt_one(
@@ -192,9 +193,7 @@ class AccountWork:
             self.issues.append(Issue(account.connector, who, code, reason))
 
     def _rows_of(self, identity_id: int) -> dict[Place, Account]:
-        return {
-            (row.connector, row.object): row for place, row in self._result.items() if place[0] == identity_id
-        }
+        return {(row.connector, row.object): row for place, row in self._result.items() if place[0] == identity_id}
 
     # -- write -------------------------------------------------------------------
 

@@ -6,11 +6,11 @@ is committed together or not at all, and every commit names the fence of the lea
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from identitymesh.audit import Record
 from identitymesh.model.accounts import Account
@@ -61,7 +61,9 @@ class MeshTransaction(Protocol):
     def objects(self, connector: str, object_class: str, keys: Collection[str]) -> dict[str, StoredObject]: ...
     def objects_of(self, identity_ids: Collection[int]) -> dict[int, list[StoredObject]]: ...
     def objects_by_id(self, ids: Collection[ObjectId]) -> list[StoredObject]: ...
-    def correlated(self, connector: str, object_class: str, texts: Collection[str]) -> dict[str, list[StoredObject]]: ...
+    def correlated(
+        self, connector: str, object_class: str, texts: Collection[str]
+    ) -> dict[str, list[StoredObject]]: ...
     def waiting(self, object_class: str, pairs: Collection[Pair]) -> set[ObjectId]: ...
     def candidates(self, type_name: str, pairs: Collection[Pair]) -> dict[Pair, set[int]]: ...
     def identities(self, ids: Collection[int]) -> dict[int, Identity]: ...
@@ -96,11 +98,186 @@ class MeshStore(Protocol):
     def held_absences(self, connector: str, object_class: str) -> dict[str, bool]:
         """Keys whose absence is held, and whether a person has approved believing it."""
 
-    def hold_absences(self, connector: str, object_class: str, keys: Sequence[str], run_id: int, lease: Lease) -> None: ...
-    def clear_absences(self, connector: str, object_class: str, seen: Sequence[str], lease: Lease) -> None: ...
+    def hold_absences(
+        self, connector: str, object_class: str, keys: Sequence[str], run_id: int, lease: Lease
+    ) -> None: ...
     def import_state(self, connector: str, object_class: str) -> ImportState | None: ...
     def put_import_state(self, connector: str, object_class: str, state: ImportState, lease: Lease) -> None: ...
     def watermark(self, connector: str, object_class: str) -> str | None: ...
     def objects_to_rejoin(self, ruleset: int, rules: Collection[str], size: int) -> Iterator[list[StoredObject]]: ...
     def settle_objects(self, ruleset: int, lease: Lease) -> None: ...
     def identities_to_refresh(self, ruleset: int, size: int) -> Iterator[list[int]]: ...
+
+
+class LeaseStore(Protocol):
+    """Leases by name: ``mesh``, ``run:ID``, ``export:CONNECTOR``. ``seconds``: how long one lives unrenewed."""
+
+    seconds: float
+
+    def acquire(self, name: str, purpose: str) -> Lease:
+        """Raises ``Busy`` when somebody living holds it."""
+
+    def renew(self, lease: Lease) -> None:
+        """Raises ``LeaseLost`` when it was taken over."""
+
+    def release(self, lease: Lease) -> None: ...
+    def held(self, name: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDefinition:
+    """One version of the definition. ``ruleset``: the version in which mesh or rules last changed."""
+
+    version: int
+    text: str
+    source: str
+    actor: str
+    ruleset: int
+    applied_at: datetime
+
+
+class DefinitionStore(Protocol):
+    def current(self) -> StoredDefinition | None: ...
+    def last_from(self, source: str) -> StoredDefinition | None: ...
+    def add(
+        self,
+        definition: StoredDefinition,
+        gates: Mapping[str, str],
+        events: Sequence[Record],
+        renames: Mapping[str, str],
+    ) -> None:
+        """Store a version, gates and audit in one transaction; ``renames`` moves objects of renamed connectors.
+
+        Raises:
+            DefinitionOutdated: another version came in between.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class KindCount:
+    """Rows of one kind in a plan: all of them, and those that nobody has approved or released before."""
+
+    total: int
+    fresh: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTarget:
+    """What was decided of one target of a plan."""
+
+    connector: str
+    state: str
+    counts: Mapping[str, int]
+    reasons: Sequence[str]
+    frozen: int = 0
+    parked: int = 0
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRow:
+    """One row of a plan beside the account as it is now (``None``: the account row is gone)."""
+
+    connector: str
+    object: str
+    identity_id: int
+    anchor: str | None
+    kind: str
+    row_digest: bytes
+    account: Account | None
+
+
+class PlanStore(Protocol):
+    """Plans: which rows, what was decided. A plan bears its run's number."""
+
+    def create(self, run_id: int, version: int, frozen: Collection[str], lease: Lease) -> None: ...
+    def counts(self, run_id: int) -> dict[str, dict[str, KindCount]]: ...
+    def frozen_rows(self, frozen: Collection[str]) -> dict[str, int]: ...
+    def parked_rows(self) -> dict[str, int]: ...
+    def linked(self, connector: str) -> int: ...
+    def released_since(self, connector: str, since: datetime) -> dict[str, int]: ...
+    def gates(self) -> dict[str, str]: ...
+    def open_gate(self, connector: str, version: int, lease: Lease) -> None: ...
+    def put_targets(self, run_id: int, targets: Sequence[PlanTarget], lease: Lease) -> None: ...
+    def targets(self, run_id: int) -> list[PlanTarget]: ...
+    def release(
+        self, run_id: int, connector: str, counted: Mapping[str, int], *, covered_only: bool, actor: str, lease: Lease
+    ) -> int: ...
+    def approve(self, run_id: int, connectors: Collection[str], actor: str) -> tuple[int, int]:
+        """Approve the rows that still are what the plan says; how many, and how many are not any more."""
+
+    def drop(self, run_id: int, connectors: Collection[str], actor: str) -> int: ...
+    def approve_absences(self, run_id: int, connectors: Collection[str], actor: str) -> int: ...
+    def rows(self, run_id: int, *, limit: int, anchor: str | None) -> list[PlannedRow]: ...
+    def definition_version(self, run_id: int) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One row that is about to be sent. ``recovering``: an earlier answer was lost."""
+
+    account: Account
+    anchor: str | None
+    recovering: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of an attempt: how the account row changes, what the target holds now, and the audit of it."""
+
+    change: Callable[[Account], Account]
+    place: tuple[int, str, str]
+    stored: StoredObject | None
+    removed: ObjectId | None
+    event: Record
+
+
+class ExportStore(Protocol):
+    def begin(
+        self, connector: str, after: tuple[int, str], size: int, frozen: Collection[str], *, parked: bool, lease: Lease
+    ) -> list[Attempt]:
+        """Mark the next released rows as sending, in order of identity."""
+
+    def record(self, results: Sequence[Result], ruleset: int, lease: Lease) -> None: ...
+    def put_back(self, attempts: Sequence[Attempt], lease: Lease) -> None:
+        """Rows that were marked but not tried."""
+
+    def waiting(self, connector: str, frozen: Collection[str]) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """One run as recorded. ``summary`` is what :mod:`identitymesh.runs.recording` made of its report."""
+
+    id: int
+    command: str
+    mode: str
+    state: str
+    actor: str
+    definition_version: int | None
+    started_at: datetime
+    ended_at: datetime | None
+    summary: Mapping[str, Any]
+    error_code: str | None
+    error: str | None
+
+
+class RunStore(Protocol):
+    def start(self, command: str, mode: str, actor: str, definition_version: int) -> int: ...
+    def finish(
+        self, run_id: int, state: str, summary: Mapping[str, Any], issues: Sequence[Issue], *, code: str, error: str
+    ) -> None: ...
+    def running(self) -> list[int]: ...
+    def abandon(self, run_id: int) -> None: ...
+    def get(self, run_id: int) -> StoredRun | None: ...
+    def latest(self, limit: int) -> list[StoredRun]: ...
+    def issues(self, run_id: int, limit: int) -> list[Issue]: ...
+    def issue_count(self, run_id: int) -> int: ...
+
+
+class PeopleStore(Protocol):
+    """Looking one person up, for `explain`."""
+
+    def find(self, subject: str) -> list[int]: ...
+    def person(self, identity_id: int) -> tuple[Identity, list[StoredObject], list[Account]]: ...

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from identitymesh.errors import EvaluationError
 from identitymesh.model.attributes import Attributes
-from identitymesh.model.identities import Identity
+from identitymesh.model.identities import Held, Identity
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.pipeline import flowing, joining
 from identitymesh.pipeline.importing import Staged
@@ -40,7 +40,7 @@ class Evaluation:
     """The work of one batch inside one transaction. Use once: take or remove or refresh, then :meth:`finish`."""
 
     def __init__(self, tx: MeshTransaction, rules: RuleSet, now: str, actor: str, run_id: int) -> None:
-        self._tx = tx
+        self.tx = tx
         self._rules = rules
         self._now = now
         self._actor = actor
@@ -60,16 +60,20 @@ class Evaluation:
     def take(self, connector: str, object_class: str, staged: Sequence[Staged]) -> None:
         """New and changed objects of one connector."""
         plan = self._rules.joins.get((connector, object_class))
-        stored = self._tx.objects(connector, object_class, [one.key for one in staged])
+        stored = self.tx.objects(connector, object_class, [one.key for one in staged])
         correlate = self._rules.correlate_of(connector, object_class)
         to_join: list[StoredObject] = []
         for one in staged:
             before = stored.get(one.key)
             self.outcome.counts["changed" if before else "added"] += 1
             text = key_text(one.attributes.get(correlate)) if correlate else None
-            fresh = StoredObject(ObjectId(connector, object_class, one.key), one.attributes, one.digest, "aside", correlate=text)
+            fresh = StoredObject(
+                ObjectId(connector, object_class, one.key), one.attributes, one.digest, "aside", correlate=text
+            )
             self._relink(fresh, before, plan, to_join)
-        self._accounts.objects_read(connector, object_class, [self._objects[ObjectId(connector, object_class, one.key)] for one in staged])
+        self._accounts.objects_read(
+            connector, object_class, [self._objects[ObjectId(connector, object_class, one.key)] for one in staged]
+        )
         self._join(to_join)
 
     def _relink(
@@ -98,7 +102,7 @@ class Evaluation:
 
     def remove(self, connector: str, object_class: str, keys: Sequence[str]) -> None:
         """Objects that the source no longer has."""
-        stored = self._tx.objects(connector, object_class, keys)
+        stored = self.tx.objects(connector, object_class, keys)
         for one in stored.values():
             self._removed[one.id] = one
             self.outcome.counts["removed"] += 1
@@ -126,7 +130,7 @@ class Evaluation:
 
     def _fetch_keys(self, type_name: str, pairs: Collection[Pair]) -> None:
         missing = [pair for pair in pairs if (type_name, pair) not in self._keys]
-        for pair, ids in self._tx.candidates(type_name, missing).items():
+        for pair, ids in self.tx.candidates(type_name, missing).items():
             self._keys[type_name, pair] = ids
         for pair in missing:
             self._keys.setdefault((type_name, pair), set())
@@ -165,13 +169,16 @@ class Evaluation:
     def _create(self, stored: StoredObject, rule: str) -> None:
         mesh_type = self._rules.types[stored.id.object]
         if self._next_id is None:
-            self._next_id = self._tx.next_identity_id()
+            self._next_id = self.tx.next_identity_id()
         linked = replace(stored, state="joined", identity_id=self._next_id, joined_by=rule)
         values = self._flow([linked], mesh_type.name, {})
         anchor = key_text(values[mesh_type.anchor].value) if mesh_type.anchor in values else None
         refused = None
         if anchor is None:
-            refused = "no-anchor", f"rule {rule} would create a person without {mesh_type.anchor}; a flow rule must give it"
+            refused = (
+                "no-anchor",
+                f"rule {rule} would create a person without {mesh_type.anchor}; a flow rule must give it",
+            )
         else:
             self._fetch_keys(mesh_type.name, [(mesh_type.anchor, anchor)])
             if self._keys[mesh_type.name, (mesh_type.anchor, anchor)]:
@@ -190,7 +197,7 @@ class Evaluation:
 
     # -- flow --------------------------------------------------------------------
 
-    def _flow(self, objects: Sequence[StoredObject], type_name: str, before: Mapping[str, flowing.Held]) -> dict[str, flowing.Held]:
+    def _flow(self, objects: Sequence[StoredObject], type_name: str, before: Mapping[str, Held]) -> dict[str, Held]:
         offered, problems = flowing.candidates(objects, self._rules, type_name)
         for problem in problems:
             message = f"rule {problem.rule}: {problem.message}"
@@ -208,7 +215,7 @@ class Evaluation:
         ids = [one for one in self._touched if one not in self._after or self._before[one] is not None]
         self._touched.clear()
         missing = [one for one in ids if one not in self._before]
-        loaded = self._tx.identities(missing)
+        loaded = self.tx.identities(missing)
         self._before.update(loaded)
         objects = self._current_objects(ids)
         for identity_id in ids:
@@ -220,10 +227,8 @@ class Evaluation:
 
     def _current_objects(self, ids: Sequence[int]) -> dict[int, list[StoredObject]]:
         found: dict[int, list[StoredObject]] = {}
-        for identity_id, several in self._tx.objects_of(ids).items():
-            found[identity_id] = [
-                one for one in several if one.id not in self._objects and one.id not in self._removed
-            ]
+        for identity_id, several in self.tx.objects_of(ids).items():
+            found[identity_id] = [one for one in several if one.id not in self._objects and one.id not in self._removed]
         for changed in self._objects.values():
             if changed.identity_id is not None:
                 found.setdefault(changed.identity_id, []).append(changed)
@@ -254,7 +259,8 @@ class Evaluation:
     # -- join keys ---------------------------------------------------------------
 
     def _pairs(self, identity: Identity) -> set[Pair]:
-        return join_pairs(identity.attributes, self._rules.types[identity.type].join_attributes)
+        mesh_type = self._rules.types.get(identity.type)
+        return join_pairs(identity.attributes, mesh_type.join_attributes) if mesh_type else set()
 
     def _move_keys(self, after: Identity, before: Identity | None) -> None:
         old = self._pairs(before) if before else set()
@@ -275,9 +281,11 @@ class Evaluation:
                 if after.type == type_name:
                     before = self._before.get(identity_id)
                     moved |= self._pairs(after) ^ (self._pairs(before) if before else set())
-            ids = self._tx.waiting(type_name, moved) if moved else set()
+            ids = self.tx.waiting(type_name, moved) if moved else set()
             mine = {one.id for one in self._objects.values() if one.identity_id is None and one.state != "aside"}
-            stored = self._tx.objects_by_id([one for one in ids if one not in self._objects and one not in self._removed])
+            stored = self.tx.objects_by_id(
+                [one for one in ids if one not in self._objects and one not in self._removed]
+            )
             again += [one for one in stored if one.identity_id is None]
             again += [self._objects[one] for one in sorted(mine, key=str) if self._waits_for(self._objects[one], moved)]
         issues = len(self.outcome.issues)
@@ -307,7 +315,7 @@ class Evaluation:
         return self.outcome
 
     def _write(self, new: Sequence[Identity], changed: Sequence[Identity]) -> None:
-        tx, version = self._tx, self._rules.version
+        tx, version = self.tx, self._rules.version
         unchanged = [after for one, after in self._after.items() if self._before[one] == after]
         tx.put_identities(new, [*changed, *unchanged], version)
         for type_name in self._rules.types:
@@ -315,7 +323,9 @@ class Evaluation:
             tx.put_join_keys(type_name, keys, {one.id for one in new})
         tx.put_objects(list(self._objects.values()), version)
         tx.remove_objects(list(self._removed))
-        tx.put_waiting({one.id: self._waiting_pairs(one) for one in self._objects.values()} | dict.fromkeys(self._removed, ()))
+        tx.put_waiting(
+            {one.id: self._waiting_pairs(one) for one in self._objects.values()} | dict.fromkeys(self._removed, ())
+        )
         self._accounts.write()
         for event in (events := person_events(self._before, new, changed, self._actor, self._run_id)):
             self.outcome.counts[event.action] += 1
@@ -334,5 +344,3 @@ class Evaluation:
 def join_pairs(attributes: Attributes, names: Sequence[str]) -> set[Pair]:
     """The join keys of an identity."""
     return {(name, text) for name in names for text in key_texts(attributes.get(name))}
-
-

@@ -15,8 +15,15 @@ def person_events(
     """One record for each identity that came, changed, left or returned; values before and after."""
     run = str(run_id)
     events = [
-        person_record("identity.create", str(one.id), actor=actor, run=run, after=one.attributes, anchor=one.anchor,
-                      origin=_origin(one, one.attributes))
+        person_record(
+            "identity.create",
+            str(one.id),
+            actor=actor,
+            run=run,
+            after=one.attributes,
+            anchor=one.anchor,
+            origin=_origin(one, one.attributes),
+        )
         for one in new
     ]
     for after in changed:
@@ -32,8 +39,16 @@ def person_events(
         else:
             continue  # only the origin of a value moved
         events.append(
-            person_record(action, str(after.id), actor=actor, run=run, before=old, after=fresh, anchor=after.anchor,
-                          origin=_origin(after, fresh))
+            person_record(
+                action,
+                str(after.id),
+                actor=actor,
+                run=run,
+                before=old,
+                after=fresh,
+                anchor=after.anchor,
+                origin=_origin(after, fresh),
+            )
         )
     return events
 

@@ -81,7 +81,10 @@ def open_database(url: str, *, password: Secret | None = None, root_certificate:
     try:
         parsed = make_url(url)
     except exc.ArgumentError:
-        raise SettingsError("database.url is not a database URL", hint="Use sqlite:///identitymesh.db or postgresql+psycopg://user@host/name.") from None
+        raise SettingsError(
+            "database.url is not a database URL",
+            hint="Use sqlite:///identitymesh.db or postgresql+psycopg://user@host/name.",
+        ) from None
     if parsed.password is not None:
         raise SettingsError(
             "database.url carries a password",
@@ -96,7 +99,9 @@ def open_database(url: str, *, password: Secret | None = None, root_certificate:
 
 
 def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    engine = create_engine(
+        url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
@@ -146,12 +151,29 @@ def _translate(error: exc.DBAPIError, where: str) -> StorageError:
     text = str(original).splitlines()[0] if str(original) else type(original).__name__
     lowered = text.lower()
     if "disk is full" in lowered or "no space left" in lowered or getattr(original, "sqlstate", None) == "53100":
-        return DiskFull(f"{where}: no space left", hint="Free some space and run the command again; nothing was half written.")
+        return DiskFull(
+            f"{where}: no space left", hint="Free some space and run the command again; nothing was half written."
+        )
     if "database is locked" in lowered or "database is busy" in lowered:
-        return DatabaseLocked(f"{where}: locked by another program", hint="Wait for it to end, then run the command again.")
+        return DatabaseLocked(
+            f"{where}: locked by another program", hint="Wait for it to end, then run the command again."
+        )
     unreachable = error.connection_invalidated or isinstance(error, exc.OperationalError)
     if unreachable:
-        return DatabaseUnreachable(f"{where}: {text}", hint="Check that the database runs and that database.url is right.")
+        return DatabaseUnreachable(
+            f"{where}: {text}", hint="Check that the database runs and that database.url is right."
+        )
     # Server messages of data errors can quote values: only the kind is passed on.
     state = getattr(original, "sqlstate", None) or type(original).__name__
     return StorageError(f"{where}: the database refused a statement ({state})")
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a ``sqlite:`` URL; ``None`` for other databases and for one in memory."""
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError:
+        return None
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(str(parsed.database))

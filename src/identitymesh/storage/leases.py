@@ -39,7 +39,7 @@ def assert_held(connection: Connection, lease: Lease) -> None:
         )
 
 
-class DatabaseLeases:
+class SqlLeases:
     """Takes, keeps and gives back leases. ``seconds`` is how long a lease lives without being renewed."""
 
     def __init__(self, database: Database, *, seconds: float = 15.0) -> None:

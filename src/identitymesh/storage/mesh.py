@@ -14,7 +14,7 @@ from identitymesh.model.accounts import Account
 from identitymesh.model.identities import Identity
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.runs.contract import ImportState, Lease, Pair
-from identitymesh.storage.audit import DatabaseAuditTrail
+from identitymesh.storage.audit import SqlAuditTrail
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
 from identitymesh.storage.rows import (
@@ -33,7 +33,7 @@ _OBJECT = m.connector_object.c
 _ACCOUNT = m.account.c
 
 
-class DatabaseTransaction:
+class SqlMeshTransaction:
     """``MeshTransaction`` on one connection. Loaded identities and accounts are locked where the database can."""
 
     def __init__(self, connection: Connection) -> None:
@@ -162,7 +162,9 @@ class DatabaseTransaction:
             for attribute, value in several
         }
         names = ("connector", "object", "key", "attribute")
-        self._many(insert(m.waiting_key), [dict(zip(names, key, strict=True)) | {"value": v} for key, v in rows.items()])
+        self._many(
+            insert(m.waiting_key), [dict(zip(names, key, strict=True)) | {"value": v} for key, v in rows.items()]
+        )
 
     def put_identities(self, new: Sequence[Identity], changed: Sequence[Identity], ruleset: int) -> None:
         rows = [{**identity_row(one, ruleset, self._now), "created_at": self._now} for one in new]
@@ -194,7 +196,7 @@ class DatabaseTransaction:
         self._many(statement.values({name: bindparam(f"b_{name}") for name in names}), rows)
 
     def audit(self, events: Iterable[Record]) -> None:
-        DatabaseAuditTrail(self._connection).append(events)
+        SqlAuditTrail(self._connection).append(events)
 
     def put_watermark(self, connector: str, object_class: str, value: str, run_id: int) -> None:
         columns = r.watermark.c
@@ -227,17 +229,17 @@ def _bound(row: Mapping[str, Any]) -> dict[str, Any]:
     return {f"b_{name}": value for name, value in row.items()}
 
 
-class DatabaseMesh:
+class SqlMesh:
     """``MeshStore``: transactions under a lease, and the long reads of a run."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @contextmanager
-    def transaction(self, lease: Lease) -> Iterator[DatabaseTransaction]:
+    def transaction(self, lease: Lease) -> Iterator[SqlMeshTransaction]:
         with self._database.write() as connection:
             assert_held(connection, lease)
-            yield DatabaseTransaction(connection)
+            yield SqlMeshTransaction(connection)
 
     def known_digests(self, connector: str, object_class: str, ruleset: int) -> dict[str, bytes]:
         settled = and_(_OBJECT.ruleset == ruleset, _OBJECT.state.in_(("joined", "aside")), _OBJECT.absent_run.is_(None))
@@ -255,9 +257,7 @@ class DatabaseMesh:
         with self._database.read() as connection:
             return {row.key: row.absent_approved for row in connection.execute(query)}
 
-    def hold_absences(
-        self, connector: str, object_class: str, keys: Sequence[str], run_id: int, lease: Lease
-    ) -> None:
+    def hold_absences(self, connector: str, object_class: str, keys: Sequence[str], run_id: int, lease: Lease) -> None:
         """Note that a complete import did not show these objects; who was noted before keeps that run."""
         for some in chunks(keys):
             with self.transaction(lease) as tx:
@@ -271,8 +271,7 @@ class DatabaseMesh:
             row = connection.execute(query).one_or_none()
         if row is None:
             return None
-        values = dict(row._mapping)
-        return ImportState(**{name: values[name] for name in ImportState.__slots__})
+        return ImportState(**{name: getattr(row, name) for name in ImportState.__slots__})
 
     def put_import_state(self, connector: str, object_class: str, state: ImportState, lease: Lease) -> None:
         columns = r.import_state.c

@@ -1,0 +1,154 @@
+"""The one place that builds objects and joins them. Everything is imported late: ``--help`` needs none of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from identitymesh.runs.engine import Engine
+    from identitymesh.secrets.setup import InitResult
+    from identitymesh.secrets.store import SecretStore
+    from identitymesh.settings import Settings
+    from identitymesh.storage.database import Database
+
+
+def main() -> None:
+    """Entry point ``identitymesh``."""
+    from identitymesh.cli.main import run
+
+    sys.exit(run(open_installation=open_installation, initialise=initialise))
+
+
+def secretscli() -> None:
+    """Entry point ``secretscli``."""
+    from identitymesh.cli.main import run_secretscli
+
+    sys.exit(run_secretscli(open_installation=open_installation, initialise=initialise))
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What commands work with; fits the protocol of ``cli/contract.py``."""
+
+    settings: Settings
+    secrets: SecretStore
+    engine: Engine
+    actor: str
+    findings: tuple[str, ...]
+
+    @property
+    def allow_value_argument(self) -> bool:
+        """The setting ``secrets.allow_value_argument``."""
+        return self.settings.secrets.allow_value_argument
+
+
+@contextmanager
+def open_installation(home: Path | None = None) -> Iterator[Installation]:
+    """Open the installation in a folder (``IDENTITYMESH_HOME`` or the current one).
+
+    Raises:
+        SettingsError, StorageError: it cannot be opened; the message names the remedy.
+    """
+    from identitymesh import settings as configuration
+    from identitymesh.audit import local_actor
+    from identitymesh.secrets.store import SecretStore
+    from identitymesh.storage import schema
+    from identitymesh.storage.secrets import SqlSecretRows
+
+    settings = configuration.load(home)
+    actor = local_actor()
+    database = _database(settings, create=False)
+    try:
+        schema.assert_current(database)
+        secrets = SecretStore(SqlSecretRows(database), settings.host)
+        findings = secrets.settle_provider(settings.secrets.provider, actor=actor)
+        told = tuple(f"{one.message}. {one.hint}" for one in findings)
+        yield Installation(settings, secrets, _engine(settings, database, secrets, actor), actor, told)
+    finally:
+        database.close()
+
+
+def _engine(settings: Settings, database: Database, secrets: SecretStore, actor: str) -> Engine:
+    from identitymesh.connectors.catalogue import kinds
+    from identitymesh.runs.cycle import Parts
+    from identitymesh.runs.definitions import Definitions
+    from identitymesh.runs.engine import Engine
+    from identitymesh.storage.exports import SqlExports
+    from identitymesh.storage.leases import SqlLeases
+    from identitymesh.storage.mesh import SqlMesh
+    from identitymesh.storage.people import SqlPeople
+    from identitymesh.storage.plans import SqlPlans
+    from identitymesh.storage.runs import SqlDefinitions, SqlRuns
+    from identitymesh.storage.scratch import scratch
+
+    parts = Parts(
+        mesh=SqlMesh(database),
+        plans=SqlPlans(database),
+        exports=SqlExports(database),
+        runs=SqlRuns(database),
+        leases=SqlLeases(database),
+        secrets=secrets,
+        kinds=kinds(),
+        folder=settings.folder,
+        actor=actor,
+        clock=lambda: datetime.now(UTC),
+    )
+    definitions = Definitions(SqlDefinitions(database), parts.kinds, secrets.audience, actor=actor, clock=parts.clock)
+    return Engine(parts, definitions, SqlPeople(database), lambda: scratch(database, settings.folder))
+
+
+def _database(settings: Settings, *, create: bool) -> Database:
+    from identitymesh.errors import DatabaseUnreachable
+    from identitymesh.storage.database import open_database, sqlite_file
+
+    file = sqlite_file(settings.database.url)
+    if file is not None and not create and not file.exists():
+        raise DatabaseUnreachable(
+            f"there is no database {file}",
+            hint="Correct database.url, or run `identitymesh init` in a new folder.",
+        )
+    if file is not None and create and not file.exists():
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    return open_database(
+        settings.database.url,
+        password=settings.database_password(),
+        root_certificate=settings.database.root_certificate,
+    )
+
+
+def initialise(home: Path | None, database_url: str | None, announce: Callable[[InitResult], None]) -> InitResult:
+    """Make settings, database and keyrings in a folder; ``announce`` shows the recovery key before any is stored.
+
+    Raises:
+        KeyringExists: there is an installation already; nothing was changed.
+    """
+    from identitymesh import settings as configuration
+    from identitymesh.audit import local_actor
+    from identitymesh.secrets import setup
+    from identitymesh.storage import schema
+    from identitymesh.storage.secrets import SqlSecretRows
+
+    folder = (home or configuration.find_folder()).resolve()
+    configuration.create(folder, database_url)
+    settings = configuration.load(folder)
+    database = _database(settings, create=True)
+    try:
+        schema.upgrade(database)
+        return setup.initialise(
+            SqlSecretRows(database),
+            settings.host,
+            provider=settings.secrets.provider,
+            actor=local_actor(),
+            label=socket.gethostname(),
+            announce=announce,
+        )
+    finally:
+        database.close()

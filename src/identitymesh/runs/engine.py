@@ -1,0 +1,178 @@
+"""The engine as commands, schedules and (later) the API use it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from identitymesh.connectors.contract import TestReport
+from identitymesh.connectors.facade import open_facade
+from identitymesh.definition.compiling import compile_rules
+from identitymesh.definition.reading import ConnectorDefinition, schema
+from identitymesh.errors import NotFound, UsageError
+from identitymesh.model.accounts import differences
+from identitymesh.runs.contract import PeopleStore, PlannedRow
+from identitymesh.runs.cycle import Cycle, Order, Parts, needs
+from identitymesh.runs.definitions import Definitions
+from identitymesh.runs.explaining import explain
+from identitymesh.runs.preview import Scratch, preview
+from identitymesh.runs.recording import report
+from identitymesh.runs.reports import ApplyReport, Decision, Explanation, Progress, RowView, RunReport
+from identitymesh.secrets.references import SecretReference, parse
+from identitymesh.secrets.resolver import connector_credentials
+
+
+class Engine:
+    """Definitions, plans, runs and people of one installation."""
+
+    def __init__(self, parts: Parts, definitions: Definitions, people: PeopleStore, scratch: Scratch) -> None:
+        self._parts = parts
+        self._definitions = definitions
+        self._people = people
+        self._scratch = scratch
+
+    # -- definitions -------------------------------------------------------------
+
+    def apply(
+        self, text: str, *, source: str, base: int | None, replace: bool, release: bool, allow_audience: Collection[str]
+    ) -> ApplyReport:
+        """See :meth:`identitymesh.runs.definitions.Definitions.apply`."""
+        allowed: list[SecretReference] = [parse(ref) for ref in allow_audience]
+        return self._definitions.apply(
+            text, source=source, base=base, replace=replace, release=release, allow_audience=allowed
+        )
+
+    def definition(self) -> tuple[int, str] | None:
+        """Version and text of the definition in force."""
+        stored = self._definitions.stored()
+        return (stored.version, stored.text) if stored else None
+
+    def schema(self) -> Mapping[str, Any]:
+        """JSON Schema of a definition file."""
+        return schema(self._parts.kinds)
+
+    def connectors(self) -> Sequence[ConnectorDefinition]:
+        """Those of the definition in force, in its order; none before the first one."""
+        if self._definitions.stored() is None:
+            return []
+        return list(self._definitions.current().definition.connectors.values())
+
+    def test_connector(self, name: str) -> TestReport:
+        """Reach it, log in, see its objects. Raises the ``ConnectorError`` family, or why its secret is not opened."""
+        connectors = self._definitions.current().definition.connectors
+        if name not in connectors:
+            raise UsageError(f"no connector {name}", hint=f"There are: {', '.join(connectors)}.")
+        connector = connectors[name]
+        wants = needs(connector)
+        source = connector_credentials(
+            self._parts.secrets, name, wants.fields, wants.endpoints, actor=self._parts.actor
+        )
+        with open_facade(name, connector.kind, connector.settings, source) as facade:
+            return facade.test()
+
+    # -- runs --------------------------------------------------------------------
+
+    def plan(self, *, delta: bool, connectors: Sequence[str], progress: Progress) -> RunReport:
+        """Import, update the mesh, and say what each target would get; writes to none."""
+        return self._execute(Order("plan", delta, connectors), progress)
+
+    def run(self, *, delta: bool, connectors: Sequence[str], progress: Progress) -> RunReport:
+        """The same, and export what may go."""
+        return self._execute(Order("run", delta, connectors), progress)
+
+    def release(self, plan: int, *, progress: Progress) -> RunReport:
+        """Export exactly that plan; naming it is approving it.
+
+        Raises:
+            NotFound: no such plan.
+            UsageError: its import was cut short, or it was dropped.
+        """
+        self._decidable(plan, ())
+        return self._execute(Order("release", plan=plan), progress)
+
+    def _execute(self, order: Order, progress: Progress) -> RunReport:
+        cycle = Cycle(self._parts, self._definitions.current(), order, progress)
+        return self.show(cycle.execute())
+
+    def preview(self, text: str, *, source: str, progress: Progress) -> tuple[RunReport, Sequence[RowView]]:
+        """What a definition would do with what is stored; changes nothing."""
+        told, rows = preview(self._parts, self._definitions, self._scratch, text, source, progress)
+        return told, [row_view(one) for one in rows]
+
+    def runs(self, limit: int) -> Sequence[RunReport]:
+        """The latest runs, newest first, without their issues."""
+        parts = self._parts
+        return [report(one, parts.runs, parts.plans, issues=0) for one in parts.runs.latest(limit)]
+
+    def show(self, run_id: int) -> RunReport:
+        """One run. Raises ``NotFound``."""
+        stored = self._parts.runs.get(run_id)
+        if stored is None:
+            raise NotFound(f"there is no run {run_id}", hint="See `identitymesh runs list`.")
+        return report(stored, self._parts.runs, self._parts.plans)
+
+    def rows(self, run_id: int, *, limit: int, person: str | None) -> Sequence[RowView]:
+        """Rows of a plan, of all people or of one (by anchor)."""
+        return [row_view(one) for one in self._parts.plans.rows(run_id, limit=limit, anchor=person)]
+
+    # -- decisions ---------------------------------------------------------------
+
+    def approve(self, run_id: int, *, connectors: Sequence[str]) -> Decision:
+        """Approve a held plan and the absences that were held by then; the next run carries them out."""
+        names = self._decidable(run_id, connectors)
+        rows, superseded = self._parts.plans.approve(run_id, names, self._parts.actor) if names else (0, 0)
+        absences = self._parts.plans.approve_absences(run_id, connectors, self._parts.actor)
+        return Decision(run_id, names, rows, superseded, absences)
+
+    def drop(self, run_id: int, *, connectors: Sequence[str]) -> Decision:
+        """Refuse a plan: what of it was approved or let out and not sent is withdrawn."""
+        names = self._decidable(run_id, connectors)
+        return Decision(run_id, names, self._parts.plans.drop(run_id, names, self._parts.actor), 0)
+
+    def _decidable(self, run_id: int, connectors: Sequence[str]) -> list[str]:
+        if self._parts.plans.definition_version(run_id) is None:
+            raise NotFound(f"run {run_id} made no plan", hint="See `identitymesh runs list`.")
+        targets = {one.connector: one for one in self._parts.plans.targets(run_id)}
+        for name in connectors:
+            if name not in targets:
+                raise UsageError(f"plan {run_id} has no target {name}", hint=f"It has: {', '.join(targets) or 'none'}.")
+        chosen = [targets[name] for name in connectors] if connectors else list(targets.values())
+        for one in chosen:
+            if one.state == "incomplete":
+                raise UsageError(
+                    f"plan {run_id}, {one.connector}: {'; '.join(one.reasons)}; such a plan is never released",
+                    hint="Run again when the source can be read to its end.",
+                )
+            if one.state == "dropped" and connectors:
+                raise UsageError(f"plan {run_id} was dropped for {one.connector} by {one.decided_by}")
+        return [one.connector for one in chosen if one.state in ("ready", "held")]
+
+    # -- people ------------------------------------------------------------------
+
+    def explain(self, subject: str) -> Explanation:
+        """Where every value of a person comes from, since when, by which rule, and what lost against it."""
+        current = self._definitions.current()
+        return explain(self._people, compile_rules(current.definition, current.stored.ruleset), subject)
+
+
+def row_view(row: PlannedRow) -> RowView:
+    """A planned row for people: what would change, if the account still is what the plan was made from."""
+    account = row.account
+    note = ""
+    if account is None or account.row_digest != row.row_digest:
+        return RowView(row.connector, row.object, row.identity_id, row.anchor, row.kind, (), "superseded or done")  # type: ignore[arg-type]
+    if account.status == "parked":
+        note = f"parked: {account.error}"
+    elif account.released == row.row_digest:
+        note = "released"
+    elif account.approved == row.row_digest:
+        note = "approved"
+    return RowView(
+        row.connector,
+        row.object,
+        row.identity_id,
+        row.anchor,
+        row.kind,  # type: ignore[arg-type]  # stored by this package alone
+        differences(account.known, account.desired),
+        note,
+    )

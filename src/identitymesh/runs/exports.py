@@ -1,0 +1,305 @@
+"""Exports the released rows of one target: mark, send, record, a chunk at a time.
+
+A row is marked *sending* before its call. After a kill the next run finds the mark:
+updates, disables and deletes are guarded and may be repeated; a create whose answer was
+lost is looked up by ``correlate`` and adopted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from identitymesh.audit import Record, person_record
+from identitymesh.connectors.contract import Entry, LookupOp
+from identitymesh.connectors.facade import Facade
+from identitymesh.connectors.outcomes import Verdict
+from identitymesh.errors import (
+    ConnectionLost,
+    ConnectorError,
+    ConnectorMisconfigured,
+    CredentialRefused,
+    ObjectError,
+    ObjectExists,
+    PermissionDenied,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
+from identitymesh.model.accounts import Account, attributes_of, differences
+from identitymesh.model.attributes import digest, image
+from identitymesh.model.objects import ObjectId, StoredObject
+from identitymesh.pipeline import exporting
+from identitymesh.rules.join import key_text
+from identitymesh.rules.ruleset import RuleSet
+from identitymesh.runs.contract import Attempt, ExportStore, Issue, Lease, Result
+from identitymesh.runs.reports import ExportReport, Progress
+
+CHUNK = 50
+# The target as a whole cannot be used: the rest waits for the next run.
+HOPELESS = (Unreachable, CredentialRefused, ConnectorMisconfigured, Throttled)
+LOST_IN_A_ROW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ExportWork:
+    """What the export of one target needs."""
+
+    run_id: int
+    actor: str
+    connector: str
+    rules: RuleSet
+    names: dict[str, frozenset[str]]  # for each object class, the attributes that are kept of objects
+    exports: ExportStore
+    lease: Lease
+    progress: Progress
+    retry_parked: bool
+
+
+@dataclass(slots=True)
+class Exported:
+    done: Counter[str] = field(default_factory=Counter)
+    stale: int = 0
+    parked: int = 0
+    issues: list[Issue] = field(default_factory=list)
+    stopped_by: ConnectorError | None = None
+
+
+def export(work: ExportWork, facade: Facade) -> tuple[ExportReport, list[Issue]]:
+    """Send everything that is released. Never raises for one object; a target that cannot be used ends it in words."""
+    total = Exported()
+    sender = _Sender(work, facade, total)
+    after = (-1, "")
+    waiting = work.exports.waiting(work.connector, work.rules.frozen)
+    sent = 0
+    while total.stopped_by is None:
+        attempts = work.exports.begin(
+            work.connector, after, CHUNK, work.rules.frozen, parked=work.retry_parked, lease=work.lease
+        )
+        if not attempts:
+            break
+        last = attempts[-1].account
+        after = (last.identity_id, last.object)
+        results, untried = sender.chunk(attempts)
+        work.exports.record(results, work.rules.version, work.lease)
+        work.exports.put_back(untried, work.lease)
+        sent += len(results)
+        work.progress("export", work.connector, sent, max(waiting, sent))
+    error = total.stopped_by
+    report = ExportReport(
+        work.connector,
+        dict(total.done),
+        stale=total.stale,
+        parked=total.parked,
+        left=work.exports.waiting(work.connector, work.rules.frozen) if error else 0,
+        error_code=error.code if error else "",
+        error=str(error) if error else "",
+        hint=(error.hint or "") if error else "",
+    )
+    return report, total.issues
+
+
+class _Sender:
+    """Sends attempts one by one, in order, and says what came of each."""
+
+    def __init__(self, work: ExportWork, facade: Facade, total: Exported) -> None:
+        self._work = work
+        self._facade = facade
+        self._total = total
+        self._lost = 0
+        self._managed = {rule.name: rule.managed for several in work.rules.projections.values() for rule in several}
+
+    def chunk(self, attempts: Sequence[Attempt]) -> tuple[list[Result], list[Attempt]]:
+        results: list[Result] = []
+        for index, attempt in enumerate(attempts):
+            try:
+                results.append(self._one(attempt))
+                self._lost = 0
+            except HOPELESS as error:
+                self._stop(error)
+                return results, list(attempts[index:])
+            except ConnectorError as error:
+                results.append(self._without_answer(attempt, error))
+                if self._total.stopped_by is not None:
+                    return results, list(attempts[index + 1 :])
+        return results, []
+
+    def _stop(self, error: ConnectorError) -> None:
+        self._total.stopped_by = error
+        self._total.issues.append(Issue(self._work.connector, "", error.code, str(error)))
+
+    def _without_answer(self, attempt: Attempt, error: ConnectorError) -> Result:
+        """Nobody knows whether it was done; three in a row, and the target is left alone until the next run."""
+        account = attempt.account
+        self._lost += 1
+        if self._lost >= LOST_IN_A_ROW:
+            self._stop(error)
+        self._note(attempt, error)
+        return self._result(attempt, lambda row: exporting.failed(row, account, error.code, str(error)), error=error)
+
+    def _one(self, attempt: Attempt) -> Result:
+        try:
+            if attempt.account.kind == "create":
+                return self._create(attempt)
+            return self._delete(attempt) if attempt.account.kind == "delete" else self._change(attempt)
+        except (ConnectionLost, TimedOut, *HOPELESS):
+            raise
+        except (ObjectError, PermissionDenied) as error:
+            self._total.parked += 1
+            self._note(attempt, error)
+            account, code, reason = attempt.account, error.code, str(error)
+            return self._result(attempt, lambda row: exporting.refused(row, account, code, reason), error=error)
+
+    # -- the three things that can be done ---------------------------------------
+
+    def _create(self, attempt: Attempt) -> Result:
+        account = attempt.account
+        if attempt.recovering and (existing := self._lookup(account)) is not None:
+            return self._complete(attempt, existing)
+        try:
+            entry = self._facade.create(account.object, attributes_of(account.desired))
+        except ObjectExists:
+            existing = self._lookup(account)
+            if existing is None:
+                raise
+            return self._stale(attempt, existing)  # somebody made it meanwhile: looked at before it is changed
+        return self._written(attempt, entry)
+
+    def _lookup(self, account: Account) -> Entry | None:
+        attribute = self._work.rules.correlate_of(account.connector, account.object)
+        if attribute is None or account.correlate is None or not self._facade.offers(LookupOp):
+            return None
+        wanted = attributes_of(account.desired).get(attribute, account.correlate)
+        found = self._facade.lookup(account.object, attribute, wanted)
+        if len(found) > 1:
+            raise ObjectExists(
+                f"{len(found)} accounts carry {attribute} of this person; none was touched",
+                hint="Remove all but one at the target; the next full run takes the one that is left.",
+                connector=account.connector,
+            )
+        return found[0] if found else None
+
+    def _complete(self, attempt: Attempt, entry: Entry) -> Result:
+        """A create whose answer was lost: adopt it, and see to it that it holds what was sent."""
+        account = attempt.account
+        managed = self._managed[account.rule]
+        current = {name: value for name, value in entry.attributes.items() if name in managed}
+        outcome = self._facade.write(
+            account.object,
+            entry.key,
+            exporting.whole(account),
+            expected=current,
+            desired=attributes_of(account.desired),
+        )
+        if outcome.verdict in (Verdict.DONE, Verdict.WRITTEN):
+            return self._written(attempt, outcome.entry or entry)
+        return self._stale(attempt, outcome.entry or entry)
+
+    def _change(self, attempt: Attempt) -> Result:
+        account = attempt.account
+        assert account.key is not None  # known is not null, so the target has named it
+        outcome = self._facade.write(
+            account.object,
+            account.key,
+            exporting.modification(account),
+            expected=attributes_of(exporting.expected(account)),
+            desired=attributes_of(account.desired),
+        )
+        if outcome.verdict is Verdict.MISSING:
+            return self._missing(attempt)
+        if outcome.verdict is Verdict.STALE and outcome.entry is not None:
+            return self._stale(attempt, outcome.entry)
+        return self._written(attempt, outcome.entry)
+
+    def _delete(self, attempt: Attempt) -> Result:
+        account = attempt.account
+        assert account.key is not None  # as above
+        held = attributes_of(exporting.expected(account))
+        outcome = self._facade.remove(account.object, account.key, expected=held)
+        if outcome.verdict is Verdict.STALE and outcome.entry is not None:
+            return self._stale(attempt, outcome.entry)
+        self._total.done["delete"] += 1
+        removed = ObjectId(account.connector, account.object, account.key)
+        return self._result(attempt, exporting.gone, removed=removed)
+
+    # -- what came of it ---------------------------------------------------------
+
+    def _written(self, attempt: Attempt, entry: Entry | None) -> Result:
+        account = attempt.account
+        managed = self._managed[account.rule]
+        self._total.done[str(account.kind)] += 1
+        return self._result(attempt, lambda row: exporting.written(row, account, entry, managed), entry=entry)
+
+    def _stale(self, attempt: Attempt, entry: Entry) -> Result:
+        managed = self._managed[attempt.account.rule]
+        self._total.stale += 1
+        message = "the account is not what the plan was made from; it was left alone and is planned anew"
+        self._issue(attempt, "object-changed", message)
+        return self._result(attempt, lambda row: exporting.found(row, entry, managed), entry=entry, outcome="stale")
+
+    def _missing(self, attempt: Attempt) -> Result:
+        self._total.stale += 1
+        self._issue(attempt, "object-missing", "the account is gone at the target; it is planned anew")
+        account = attempt.account
+        removed = ObjectId(account.connector, account.object, account.key or "")
+        return self._result(attempt, exporting.gone, removed=removed, outcome="stale")
+
+    def _note(self, attempt: Attempt, error: ConnectorError) -> None:
+        self._issue(attempt, error.code, str(error))
+
+    def _issue(self, attempt: Attempt, code: str, message: str) -> None:
+        subject = attempt.anchor or str(attempt.account.identity_id)
+        self._total.issues.append(Issue(self._work.connector, subject, code, message))
+
+    def _result(
+        self,
+        attempt: Attempt,
+        change: Callable[[Account], Account],
+        *,
+        entry: Entry | None = None,
+        removed: ObjectId | None = None,
+        outcome: str = "done",
+        error: ConnectorError | None = None,
+    ) -> Result:
+        event = self._event(attempt, "failed" if error else outcome, error.code if error else None)
+        stored = self._stored(attempt.account, entry) if entry is not None else None
+        return Result(change, attempt.account.place, stored, removed if self._keeps(attempt.account) else None, event)
+
+    def _keeps(self, account: Account) -> bool:
+        """Objects of pure targets are kept as written; those of connectors that are read too come by import."""
+        place = (account.connector, account.object)
+        return place not in self._work.rules.joins and place not in self._work.rules.flows
+
+    def _stored(self, account: Account, entry: Entry) -> StoredObject | None:
+        if not self._keeps(account):
+            return None
+        names: Collection[str] = self._work.names.get(account.object, frozenset())
+        attributes = {name: value for name, value in entry.attributes.items() if name in names}
+        correlate = self._work.rules.correlate_of(account.connector, account.object)
+        return StoredObject(
+            ObjectId(account.connector, account.object, entry.key),
+            attributes,
+            digest(image(attributes)),
+            "aside",
+            correlate=key_text(attributes.get(correlate)) if correlate else None,
+        )
+
+    def _event(self, attempt: Attempt, outcome: str, code: str | None) -> Record:
+        account = attempt.account
+        changed = differences(account.known, account.desired)
+        details = {"code": code} if code else {}
+        event = person_record(
+            f"account.{account.kind}",
+            str(account.identity_id),
+            actor=self._work.actor,
+            run=str(self._work.run_id),
+            before={one.name: one.before for one in changed if one.before is not None},
+            after={one.name: one.after for one in changed if one.after is not None},
+            connector=account.connector,
+            object=account.object,
+            anchor=attempt.anchor,
+            rule=account.rule,
+            **details,
+        )
+        return Record(event.action, event.subject, event.actor, outcome, event.run, event.payload)

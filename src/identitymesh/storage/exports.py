@@ -1,0 +1,92 @@
+"""Exports in the database: which rows are being sent, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
+
+from identitymesh.runs.contract import Attempt, Lease, Result
+from identitymesh.storage.database import Database
+from identitymesh.storage.leases import assert_held
+from identitymesh.storage.mesh import SqlMeshTransaction
+from identitymesh.storage.plans import thawed
+from identitymesh.storage.rows import account_value
+from identitymesh.storage.tables import mesh as m
+
+_ACCOUNT = m.account.c
+_SETTLED_BY_IMPORT = ("account-ambiguous", "account-taken")  # only the target's next import can change these
+
+
+class SqlExports:
+    """``ExportStore`` of ``runs/contract.py``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(
+        self, connector: str, after: tuple[int, str], size: int, frozen: Collection[str], *, parked: bool, lease: Lease
+    ) -> list[Attempt]:
+        states: ColumnElement[bool] = _ACCOUNT.status.in_(("idle", "sending"))
+        if parked:
+            again = and_(_ACCOUNT.status == "parked", func.coalesce(_ACCOUNT.error_code, "").not_in(_SETTLED_BY_IMPORT))
+            states = or_(states, again)
+        query = (
+            select(m.account, m.identity.c.anchor)
+            .join(m.identity, m.identity.c.id == _ACCOUNT.identity_id)
+            .where(*_released(connector, frozen), states, tuple_(_ACCOUNT.identity_id, _ACCOUNT.object) > after)
+            .order_by(_ACCOUNT.identity_id, _ACCOUNT.object)
+            .limit(size)
+            .with_for_update(of=m.account)
+        )
+        with self._database.write() as connection:
+            assert_held(connection, lease)
+            rows = list(connection.execute(query))
+            attempts = [Attempt(account_value(row), row.anchor, row.status == "sending") for row in rows]
+            places = [one.account.place for one in attempts]
+            if places:
+                mine = tuple_(_ACCOUNT.identity_id, _ACCOUNT.connector, _ACCOUNT.object).in_(places)
+                connection.execute(update(m.account).where(mine).values(status="sending"))
+        return attempts
+
+    def record(self, results: Sequence[Result], ruleset: int, lease: Lease) -> None:
+        """Apply results to the rows as they are now: a run may have wanted something newer meanwhile."""
+        if not results:
+            return
+        with self._database.write() as connection:
+            assert_held(connection, lease)
+            tx = SqlMeshTransaction(connection)
+            by_place = {
+                one.place: one
+                for several in tx.accounts_of([result.place[0] for result in results]).values()
+                for one in several
+            }
+            changed = [result.change(by_place[result.place]) for result in results if result.place in by_place]
+            tx.put_accounts([], changed)
+            tx.put_objects([result.stored for result in results if result.stored is not None], ruleset)
+            tx.remove_objects([result.removed for result in results if result.removed is not None])
+            tx.audit([result.event for result in results])
+
+    def put_back(self, attempts: Sequence[Attempt], lease: Lease) -> None:
+        """Rows that were marked and not tried. Those whose answer was lost before stay marked."""
+        places = [one.account.place for one in attempts if not one.recovering]
+        if not places:
+            return
+        with self._database.write() as connection:
+            assert_held(connection, lease)
+            mine = tuple_(_ACCOUNT.identity_id, _ACCOUNT.connector, _ACCOUNT.object).in_(places)
+            connection.execute(update(m.account).where(mine).values(status="idle"))
+
+    def waiting(self, connector: str, frozen: Collection[str]) -> int:
+        query = select(func.count()).select_from(m.account).where(*_released(connector, frozen))
+        with self._database.read() as connection:
+            return int(connection.scalar(query) or 0)
+
+
+def _released(connector: str, frozen: Collection[str]) -> list[ColumnElement[bool]]:
+    return [
+        _ACCOUNT.connector == connector,
+        _ACCOUNT.kind.is_not(None),
+        _ACCOUNT.released == _ACCOUNT.row_digest,
+        thawed(frozen),
+    ]

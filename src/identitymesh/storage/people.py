@@ -1,0 +1,56 @@
+"""Looking one person up."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from identitymesh.errors import NotFound
+from identitymesh.model.accounts import Account
+from identitymesh.model.identities import Identity
+from identitymesh.model.objects import StoredObject
+from identitymesh.storage.database import Database
+from identitymesh.storage.rows import account_value, identity_value, stored_object
+from identitymesh.storage.tables import mesh as m
+
+MANY = 20
+
+
+class SqlPeople:
+    """``PeopleStore`` of ``runs/contract.py``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, subject: str) -> list[int]:
+        """Identities by anchor, by any join key, by ``connector/object/key`` or by the key of an account or object."""
+        people, objects, accounts, keys = m.identity.c, m.connector_object.c, m.account.c, m.join_key.c
+        queries = [select(people.id).where(people.anchor == subject)]
+        connector, _, rest = subject.partition("/")
+        object_class, _, key = rest.partition("/")
+        if key:
+            place = (objects.connector == connector, objects.object == object_class, objects.key == key)
+            queries.append(select(objects.identity_id).where(*place))
+            here = (accounts.connector == connector, accounts.object == object_class, accounts.key == key)
+            queries.append(select(accounts.identity_id).where(*here))
+        queries.append(select(keys.identity_id).where(keys.value == subject))
+        queries.append(select(accounts.identity_id).where(accounts.key == subject))
+        queries.append(select(objects.identity_id).where(objects.key == subject))
+        with self._database.read() as connection:
+            for query in queries:
+                found = sorted({one for one in connection.scalars(query.limit(MANY)) if one is not None})
+                if found:
+                    return found
+        return []
+
+    def person(self, identity_id: int) -> tuple[Identity, list[StoredObject], list[Account]]:
+        objects = select(m.connector_object).where(m.connector_object.c.identity_id == identity_id)
+        accounts = select(m.account).where(m.account.c.identity_id == identity_id)
+        with self._database.read() as connection:
+            row = connection.execute(select(m.identity).where(m.identity.c.id == identity_id)).one_or_none()
+            if row is None:
+                raise NotFound(f"there is no identity {identity_id}")
+            return (
+                identity_value(row),
+                [stored_object(one) for one in connection.execute(objects)],
+                [account_value(one) for one in connection.execute(accounts)],
+            )

@@ -1,0 +1,55 @@
+"""A copy of the mesh to try rules on: a SQLite file of its own, gone afterwards, whatever the database is."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import insert, select
+
+from identitymesh.runs.preview import ScratchParts
+from identitymesh.storage.database import Database, open_database
+from identitymesh.storage.leases import SqlLeases
+from identitymesh.storage.mesh import SqlMesh
+from identitymesh.storage.plans import SqlPlans
+from identitymesh.storage.runs import SqlDefinitions, SqlRuns
+from identitymesh.storage.tables import every_table
+from identitymesh.storage.tables import mesh as m
+from identitymesh.storage.tables import runs as r
+
+_COPIED = (
+    m.identity,
+    m.connector_object,
+    m.waiting_key,
+    m.join_key,
+    m.account,
+    r.import_state,
+    r.released,
+    r.target_gate,
+)
+_ROWS = 2_000
+
+
+@contextmanager
+def scratch(database: Database, folder: Path) -> Iterator[ScratchParts]:
+    """Copy what previews need into a private folder (mode 0700) below ``folder``; it is removed at the end."""
+    place = Path(tempfile.mkdtemp(prefix=".preview-", dir=folder))
+    copy = open_database(f"sqlite:///{place / 'mesh.db'}")
+    try:
+        every_table().create_all(copy.engine)
+        _copy(database, copy)
+        yield ScratchParts(SqlMesh(copy), SqlPlans(copy), SqlRuns(copy), SqlLeases(copy), SqlDefinitions(copy))
+    finally:
+        copy.close()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _copy(source: Database, target: Database) -> None:
+    with source.read() as reading, target.write() as writing:
+        for table in _COPIED:
+            rows = reading.execution_options(yield_per=_ROWS).execute(select(table))
+            for some in rows.mappings().partitions(_ROWS):
+                writing.execute(insert(table), [dict(row) for row in some])
