@@ -1,0 +1,96 @@
+"""Say where every value of a person comes from, and what lost against it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from identitymesh.cli.output import Output
+from identitymesh.cli.session import session_of
+from identitymesh.cli.text import show_value
+from identitymesh.redaction import MASKED
+from identitymesh.runs.reports import ExplainedValue, Explanation
+
+
+def register(app: typer.Typer) -> None:
+    app.command("explain")(explain)
+
+
+def explain(
+    ctx: typer.Context,
+    *,
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="OBJECT", help="An anchor (employee number), connector/object/key, or an account's key."
+        ),
+    ],
+    restricted: Annotated[bool, typer.Option("--restricted", help="Show values of restricted attributes too.")] = False,
+) -> None:
+    """Everything about one person: which objects belong together and why, and each value's source, rule and rivals."""
+    session = session_of(ctx)
+    with session.installation() as installation:
+        found = installation.engine.explain(subject)
+    if not restricted:
+        found = replace(found, values=[_masked(one) for one in found.values])
+    if session.out.json:
+        session.out.document(found)
+    else:
+        _show(session.out, found)
+
+
+def _masked(value: ExplainedValue) -> ExplainedValue:
+    if not value.restricted:
+        return value
+    offers = [replace(offer, value=MASKED) for offer in value.offers]
+    return replace(value, value=MASKED if value.value is not None else None, offers=offers)
+
+
+def _show(out: Output, found: Explanation) -> None:
+    presence = "present" if found.present else f"left {found.left_at or ''}".rstrip()
+    frozen = ", frozen: no run writes to this person's accounts" if found.frozen else ""
+    anchor = found.anchor or "without anchor"
+    out.line(f"{found.type} {anchor} (identity {found.identity_id}): {presence}{frozen}", style="bold")
+    out.heading("Objects")
+    if not found.objects:
+        out.line("  none: no connector holds this person any more")
+    rows = [[one.connector, one.object, one.key, one.joined_by or "-"] for one in found.objects]
+    if rows:
+        out.table(["connector", "object", "key", "joined by"], rows)
+    _show_values(out, found)
+    out.heading("Accounts")
+    if not found.accounts:
+        out.line("  none: no rule projects this person")
+    for account in found.accounts:
+        key = account.key or "no key yet"
+        out.line(f"  {account.connector}/{account.object} {key}: {account.state} (rule {account.rule})")
+        from identitymesh.cli.run_view import show_differences
+
+        show_differences(out, account.differences, indent="      ")
+
+
+def _show_values(out: Output, found: Explanation) -> None:
+    out.heading("Values")
+    rows: list[list[str]] = []
+    for value in found.values:
+        won = next((offer for offer in value.offers if offer.won), None)
+        source = [f"{won.connector}/{won.key}", won.rule, str(won.confidence)] if won else ["-", "-", "-"]
+        rows.append([value.name, show_value(value.value), *source, value.since or "-"])
+        rows += [
+            [
+                "",
+                f"not {show_value(offer.value)}",
+                f"{offer.connector}/{offer.key}",
+                offer.rule,
+                str(offer.confidence),
+                "",
+            ]
+            for offer in value.offers
+            if not offer.won
+        ]
+    if rows:
+        out.table(["attribute", "value", "from", "rule", "confidence", "since"], rows, right=(4,))
+    else:
+        out.line("  none")

@@ -1,0 +1,76 @@
+"""Read everything, and show what each target would get; writes to no target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from identitymesh.cli.definition_text import read_definition
+from identitymesh.cli.documents import document
+from identitymesh.cli.options import Connectors, Delta, Person, Rows
+from identitymesh.cli.session import Session, session_of
+from identitymesh.errors import UsageError
+from identitymesh.runs.reports import RowView, RunReport
+
+
+def register(app: typer.Typer) -> None:
+    app.command("plan")(plan)
+
+
+def plan(
+    ctx: typer.Context,
+    *,
+    definition: Annotated[
+        Path | None, typer.Option("--definition", metavar="FILE", help="What this file would do; changes nothing.")
+    ] = None,
+    person: Person = None,
+    delta: Delta = False,
+    connector: Connectors = None,
+    rows: Rows = 20,
+) -> int:
+    """Read everything, update the mesh, and show what each target would get. Writes to no target.
+
+    The plan is stored: `run --plan ID` carries out exactly this one. With --definition nothing is stored.
+    """
+    session = session_of(ctx)
+    if definition is not None and (delta or connector):
+        raise UsageError(
+            "--definition goes with neither --delta nor --connector", hint="A preview looks at everything."
+        )
+    with session.installation() as installation, session.out.progress() as progress:
+        engine = installation.engine
+        if definition is not None:
+            given = read_definition(definition)
+            with given.positions():
+                report, previewed = engine.preview(given.text, source=given.source, progress=progress)
+            shown = [row for row in previewed if person is None or row.anchor == person][:rows]
+        else:
+            report = engine.plan(delta=delta, connectors=connector or [], progress=progress)
+            shown = list(engine.rows(report.run_id, limit=rows, person=person))
+    return _show(session, report, shown, person)
+
+
+def _show(session: Session, report: RunReport, rows: list[RowView], person: str | None) -> int:
+    from identitymesh.cli.run_view import exit_code, show_rows, show_run
+
+    out = session.out
+    if out.json:
+        shown: dict[str, Any] = document(report) | {"row_count": report.row_count, "rows": document(rows)}
+        out.document(shown)
+        return int(exit_code(report))
+    show_run(out, report)
+    show_rows(out, report, rows, person=person)
+    out.line()
+    if report.state == "failed":
+        return int(exit_code(report))
+    if not report.row_count:
+        out.line("Nothing to do: every target holds what it should.", style="green")
+    elif report.run_id:
+        held = any(target.state == "held" for target in report.targets)
+        what = "Approve and write" if held else "Write"
+        out.line(f"Nothing was written. {what} exactly this: identitymesh run --plan {report.run_id}")
+    else:
+        out.line("Nothing was stored or written. To use this definition: identitymesh apply FILE")
+    return int(exit_code(report))

@@ -1,0 +1,53 @@
+"""Read, plan and write: the whole synchronisation, once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from identitymesh.cli.documents import document
+from identitymesh.cli.options import Connectors, Delta
+from identitymesh.cli.session import session_of
+from identitymesh.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    app.command("run")(run)
+
+
+def run(
+    ctx: typer.Context,
+    *,
+    plan: Annotated[
+        int | None, typer.Option("--plan", metavar="ID", min=1, help="Write exactly this plan, and read nothing anew.")
+    ] = None,
+    delta: Delta = False,
+    connector: Connectors = None,
+) -> int:
+    """Read, plan and write: the whole synchronisation, once.
+
+    Without options it reads every connector completely. A target whose plan is above its limits is held and
+    waits for approval; the others go on. Stopped or killed at any moment, the next run carries on.
+    """
+    from identitymesh.cli.run_view import exit_code, show_run
+
+    if plan is not None and (delta or connector):
+        raise UsageError("--plan goes with neither --delta nor --connector", hint="A plan is carried out as it is.")
+    session = session_of(ctx)
+    out = session.out
+    with session.installation() as installation, out.progress() as progress:
+        engine = installation.engine
+        if plan is not None:
+            report = engine.release(plan, progress=progress)
+        else:
+            report = engine.run(delta=delta, connectors=connector or [], progress=progress)
+    if out.json:
+        shown: dict[str, Any] = document(report) | {"row_count": report.row_count}
+        out.document(shown)
+        return int(exit_code(report))
+    show_run(out, report)
+    if report.state == "done" and not report.row_count:
+        out.line()
+        out.line("Nothing to do: every target holds what it should.", style="green")
+    return int(exit_code(report))

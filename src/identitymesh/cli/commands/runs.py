@@ -1,0 +1,109 @@
+"""Look at runs and their plans; approve or drop what is held."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from identitymesh.cli.documents import document
+from identitymesh.cli.options import Commands, Connectors, Person, Rows, RunId, add_group
+from identitymesh.cli.output import Output
+from identitymesh.cli.session import session_of
+from identitymesh.cli.text import count, counts, local_time, plural
+from identitymesh.runs.reports import Decision, RunReport
+
+
+def register(app: typer.Typer) -> None:
+    commands: Commands = {"list": list_runs, "show": show, "approve": approve, "drop": drop}
+    add_group(app, "runs", "Look at runs and their plans; approve or drop what is held.", commands)
+
+
+def list_runs(
+    ctx: typer.Context,
+    *,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many, newest first.")] = 20,
+) -> None:
+    """The last runs, newest first."""
+    session = session_of(ctx)
+    with session.installation() as installation:
+        reports = installation.engine.runs(limit)
+    if session.out.json:
+        session.out.document({"runs": [document(one) | {"row_count": one.row_count} for one in reports]})
+        return
+    if not reports:
+        session.out.line("no runs yet; begin with: identitymesh plan")
+        return
+    titles = ["id", "command", "mode", "started", "seconds", "state", "by", "changes", "problems"]
+    session.out.table(titles, [_listed(one) for one in reports], right=(0, 4, 8))
+
+
+def _listed(report: RunReport) -> list[str]:
+    seconds = f"{(report.ended_at - report.started_at).total_seconds():.1f}" if report.ended_at else "-"
+    changes: dict[str, int] = {}
+    for target in report.targets:
+        for kind, number in target.counts.items():
+            changes[kind] = changes.get(kind, 0) + number
+    return [
+        str(report.run_id),
+        report.command,
+        report.mode,
+        local_time(report.started_at),
+        seconds,
+        report.state,
+        report.actor,
+        counts(changes) or "-",
+        count(report.issue_count) if report.issue_count else "-",
+    ]
+
+
+def show(ctx: typer.Context, *, run_id: RunId, person: Person = None, rows: Rows = 20) -> None:
+    """One run: what it read, planned and wrote, and the rows of its plan."""
+    from identitymesh.cli.run_view import show_rows, show_run
+
+    session = session_of(ctx)
+    with session.installation() as installation:
+        report = installation.engine.show(run_id)
+        shown = installation.engine.rows(run_id, limit=rows, person=person)
+    if session.out.json:
+        answer: dict[str, Any] = document(report) | {"row_count": report.row_count, "rows": document(shown)}
+        session.out.document(answer)
+        return
+    show_run(session.out, report)
+    show_rows(session.out, report, shown, person=person)
+
+
+def approve(ctx: typer.Context, *, run_id: RunId, connector: Connectors = None) -> None:
+    """Approve what is held in the plan of a run: these rows, and no others, may be written.
+
+    Rows that changed since are judged again. The next run writes them; `run --plan ID` does it at once.
+    """
+    session = session_of(ctx)
+    with session.installation() as installation:
+        decision = installation.engine.approve(run_id, connectors=connector or [])
+    if session.out.json:
+        session.out.document(decision)
+        return
+    _show_decision(session.out, decision, "approved")
+    if decision.rows or decision.absences:
+        session.out.line(f"Write it now: identitymesh run --plan {run_id}; or with everything else: identitymesh run")
+
+
+def drop(ctx: typer.Context, *, run_id: RunId, connector: Connectors = None) -> None:
+    """Drop the plan of a run: it will not be written. What still differs is planned anew by the next run."""
+    session = session_of(ctx)
+    with session.installation() as installation:
+        decision = installation.engine.drop(run_id, connectors=connector or [])
+    if session.out.json:
+        session.out.document(decision)
+    else:
+        _show_decision(session.out, decision, "dropped")
+
+
+def _show_decision(out: Output, decision: Decision, verb: str) -> None:
+    where = ", ".join(decision.connectors) or "no connector"
+    out.line(f"{verb}: {plural(decision.rows, 'row')} of plan {decision.run_id} ({where})", style="green")
+    if decision.absences:
+        out.line(f"  {plural(decision.absences, 'absence')} may be believed")
+    if decision.superseded:
+        out.line(f"  {plural(decision.superseded, 'row')} changed since and will be judged again", style="yellow")

@@ -1,0 +1,100 @@
+"""What the command line needs of the rest, said by the command line. ``composition`` hands it in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # `plan --help` should not wait for pydantic and cryptography
+    from identitymesh.connectors.contract import TestReport
+    from identitymesh.definition.reading import ConnectorDefinition
+    from identitymesh.redaction import Secret
+    from identitymesh.runs.reports import ApplyReport, Decision, Explanation, Progress, RowView, RunReport
+    from identitymesh.secrets.inventory import SecretProperties, VerifyResult
+    from identitymesh.secrets.references import SecretReference
+    from identitymesh.secrets.setup import InitResult
+
+
+class SecretCommands(Protocol):
+    """What people do with secrets. Errors are those of :mod:`identitymesh.errors`."""
+
+    def put(
+        self,
+        ref: SecretReference,
+        value: Secret,
+        *,
+        actor: str,
+        keyring: str | None = None,
+        owner: str | None = None,
+        description: str | None = None,
+        cadence_days: int | None = None,
+    ) -> str: ...
+    def reveal(self, ref: SecretReference, *, actor: str) -> Secret: ...
+    def exists(self, ref: SecretReference) -> bool: ...
+    def list(self) -> Sequence[SecretProperties]: ...
+    def delete(self, ref: SecretReference, *, actor: str) -> None: ...
+    def verify(self, *, actor: str) -> Sequence[VerifyResult]: ...
+
+
+class Engine(Protocol):
+    """Definitions, plans and runs. Errors are those of :mod:`identitymesh.errors`."""
+
+    def apply(
+        self,
+        text: str,
+        *,
+        source: str,
+        base: int | None,
+        replace: bool,
+        release: bool,
+        allow_audience: Collection[str],
+    ) -> ApplyReport: ...
+    def preview(self, text: str, *, source: str, progress: Progress) -> tuple[RunReport, Sequence[RowView]]: ...
+    def plan(self, *, delta: bool, connectors: Sequence[str], progress: Progress) -> RunReport: ...
+    def run(self, *, delta: bool, connectors: Sequence[str], progress: Progress) -> RunReport: ...
+    def release(self, plan: int, *, progress: Progress) -> RunReport: ...
+    def rows(self, run_id: int, *, limit: int, person: str | None) -> Sequence[RowView]: ...
+    def runs(self, limit: int) -> Sequence[RunReport]: ...
+    def show(self, run_id: int) -> RunReport: ...
+    def approve(self, run_id: int, *, connectors: Sequence[str]) -> Decision: ...
+    def drop(self, run_id: int, *, connectors: Sequence[str]) -> Decision: ...
+    def explain(self, subject: str) -> Explanation: ...
+    def definition(self) -> tuple[int, str] | None:
+        """The version in force and its text."""
+
+    def connectors(self) -> Sequence[ConnectorDefinition]:
+        """Those of the definition in force, in its order; none before the first one."""
+
+    def test_connector(self, name: str) -> TestReport: ...
+
+
+class Installation(Protocol):
+    """One opened installation. ``findings`` are for a person to know: they go to standard error."""
+
+    @property
+    def secrets(self) -> SecretCommands: ...
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def actor(self) -> str: ...
+    @property
+    def findings(self) -> Sequence[str]: ...
+    @property
+    def allow_value_argument(self) -> bool:
+        """The setting ``secrets.allow_value_argument``."""
+
+
+class InstallationOpener(Protocol):
+    """Opens the installation in ``home`` (``None``: where the settings say) until the context ends."""
+
+    def __call__(self, home: Path | None, /) -> AbstractContextManager[Installation]: ...
+
+
+class Initialise(Protocol):
+    """Makes a new installation; calls ``announce`` with its recovery key before anything is stored."""
+
+    def __call__(
+        self, home: Path | None, database_url: str | None, announce: Callable[[InitResult], None], /
+    ) -> InitResult: ...

@@ -1,0 +1,34 @@
+"""Options that several commands have, and how a group of commands is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+Delta = Annotated[
+    bool, typer.Option("--delta", help="Read only what changed in the sources since the last run; nobody leaves by it.")
+]
+Connectors = Annotated[
+    list[str] | None, typer.Option("--connector", metavar="NAME", help="Only this connector; may be given again.")
+]
+Rows = Annotated[int, typer.Option("--rows", min=0, metavar="N", help="How many rows of the plan to show.")]
+Person = Annotated[str | None, typer.Option("--person", metavar="ANCHOR", help="Only the rows of this person.")]
+RunId = Annotated[int, typer.Argument(metavar="ID", help="Number of the run, as `runs list` shows it.", min=1)]
+
+Commands = dict[str, Callable[..., object]]
+
+
+def add_group(app: typer.Typer, name: str, help_text: str, commands: Commands) -> typer.Typer:
+    """Add commands below one name, and answer their group."""
+    group = typer.Typer(name=name, help=help_text, no_args_is_help=True, rich_markup_mode=None)
+    group.callback()(_nothing)
+    for title, function in commands.items():
+        group.command(title)(function)
+    app.add_typer(group, name=name, help=help_text)
+    return group
+
+
+def _nothing() -> None:
+    """A group of one command is still a group."""
