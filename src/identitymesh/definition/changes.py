@@ -149,15 +149,19 @@ def _shared_reasons(old: Definition, new: Definition) -> list[str]:
     reasons = []
     if _different(old.shape.mesh, new.shape.mesh):
         reasons.append("the mesh changed")
-    for stage in ("join", "flow"):
-        if _dump_all(getattr(old.shape.rules, stage)) != _dump_all(getattr(new.shape.rules, stage)):
-            reasons.append(f"{stage} rules changed")
+    reasons += [
+        f"{stage} rules changed"
+        for stage in ("join", "flow")
+        if _dump_all(getattr(old.shape.rules, stage)) != _dump_all(getattr(new.shape.rules, stage))
+    ]
     if _order(old) != _order(new):
         reasons.append("the order or the set of connectors changed")
     sources = {rule.connector for stage in ("join", "flow") for rule in getattr(new.shape.rules, stage)}
-    for name in sorted(sources & old.connectors.keys() & new.connectors.keys()):
-        if _different(_settings(old.connectors[name]), _settings(new.connectors[name])):
-            reasons.append(f"connector {name} changed")
+    reasons += [
+        f"connector {name} changed"
+        for name in sorted(sources & old.connectors.keys() & new.connectors.keys())
+        if _different(_settings(old.connectors[name]), _settings(new.connectors[name]))
+    ]
     return reasons
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -120,8 +120,7 @@ def _connectors(document: Document, kinds: Mapping[str, Kind]) -> tuple[dict[str
         except ValidationError as error:
             problems += _problems(document, error, path)
             continue
-        assert isinstance(settings, ConnectorSettings)  # every kind derives from it; see the contract suite
-        found[name] = ConnectorDefinition(name, kind, settings)
+        found[name] = ConnectorDefinition(name, kind, cast("ConnectorSettings", settings))
     return found, problems
 
 

@@ -48,7 +48,7 @@ class Identity:
         object.__setattr__(self, "attributes", plain)
 
     def document(self) -> bytes:
-        """Canonical JSON: name to ``[value, rule, connector, key, confidence, since]``; see docs/formats/documents.md."""
+        """Canonical JSON: name to ``[value, rule, connector, key, confidence, since]`` (docs/formats)."""
         return dump(
             {
                 name: [held.value, held.rule, held.connector, held.key, held.confidence, held.since]

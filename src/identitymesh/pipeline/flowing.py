@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
@@ -92,28 +92,30 @@ def fit(value: Value, attribute: MeshAttribute) -> Value | None:
 
 
 def _fit_one(value: Scalar, attribute: MeshAttribute) -> Scalar:
-    kind = attribute.type
-    if kind == "string":
-        if isinstance(value, str):
-            return value
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return str(value)
-    elif kind == "boolean":
-        if isinstance(value, bool):
-            return value
-    elif kind == "integer":
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if isinstance(value, str) and _is_integer(value):
-            return int(value)
-    elif kind == "binary":
-        if isinstance(value, bytes):
-            return value
-    elif kind == "datetime" and isinstance(value, str):
-        return _moment(value, attribute)
-    elif kind == "decimal" and isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return _decimal(value, attribute)
-    raise EvaluationError(f"gives {_name_of(value)} to {attribute.name}, which is {kind}")
+    fitting = _FITTING[attribute.type](value, attribute)
+    if fitting is None:
+        raise EvaluationError(f"gives {_name_of(value)} to {attribute.name}, which is {attribute.type}")
+    return fitting
+
+
+def _string(value: Scalar, _: MeshAttribute) -> Scalar | None:
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _boolean(value: Scalar, _: MeshAttribute) -> Scalar | None:
+    return value if isinstance(value, bool) else None
+
+
+def _binary(value: Scalar, _: MeshAttribute) -> Scalar | None:
+    return value if isinstance(value, bytes) else None
+
+
+def _integer(value: Scalar, _: MeshAttribute) -> Scalar | None:
+    if isinstance(value, str):
+        return int(value) if _is_integer(value) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _is_integer(text: str) -> bool:
@@ -121,7 +123,9 @@ def _is_integer(text: str) -> bool:
     return digits.isascii() and digits.isdigit() and len(digits) <= 18
 
 
-def _moment(text: str, attribute: MeshAttribute) -> str:
+def _moment(text: Scalar, attribute: MeshAttribute) -> Scalar | None:
+    if not isinstance(text, str):
+        return None
     try:
         if len(text) == len("2026-11-22"):
             return date.fromisoformat(text).isoformat()
@@ -141,6 +145,16 @@ def _decimal(value: str | float, attribute: MeshAttribute) -> str:
     if not number.is_finite():
         raise EvaluationError(f"gives a number that is not finite to {attribute.name}")
     return format(number, "f")
+
+
+_FITTING: Mapping[str, Callable[[Scalar, MeshAttribute], Scalar | None]] = {
+    "string": _string,
+    "boolean": _boolean,
+    "integer": _integer,
+    "binary": _binary,
+    "datetime": _moment,
+    "decimal": _decimal,
+}
 
 
 def _name_of(value: Scalar) -> str:

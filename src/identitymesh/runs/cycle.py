@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from identitymesh.connectors.contract import Kind
 from identitymesh.connectors.facade import Facade, open_facade
@@ -117,12 +118,12 @@ class Cycle:
             version = self._current.stored.version
             self.run_id = self._parts.runs.start(self._order.command, mode, self._parts.actor, version)
             own = self._parts.leases.acquire(f"run:{self.run_id}", f"run {self.run_id}")
-            with kept(self._parts.leases, own), self._recording():
-                with RunSecrets(self._parts, self.run_id) as secrets:
-                    self._within_mesh(mesh, secrets)
-                    stack.close()  # the mesh is free; what follows concerns one target each
-                    if self._order.command != "plan":
-                        self._export_all(secrets)
+            secrets = RunSecrets(self._parts, self.run_id)
+            with kept(self._parts.leases, own), self._recording(), secrets:
+                self._within_mesh(mesh, secrets)
+                stack.close()  # the mesh is free; what follows concerns one target each
+                if self._order.command != "plan":
+                    self._export_all(secrets)
         return self.run_id
 
     def _check_names(self) -> None:
@@ -236,9 +237,9 @@ class Cycle:
                 if not names:
                     continue
                 done = import_objects(work, facade, connector, object_class, names, delta=self._order.delta)
-                self._imported(connector, done, is_target)
+                self._imported(connector, done, is_target=is_target)
 
-    def _imported(self, connector: ConnectorDefinition, done: Imported, is_target: bool) -> None:
+    def _imported(self, connector: ConnectorDefinition, done: Imported, *, is_target: bool) -> None:
         self.recorded.imports.append(done.report)
         self.recorded.people.update(done.people)
         self.recorded.issues += done.issues
@@ -299,7 +300,7 @@ class RunSecrets:
     def __init__(self, parts: Parts, run_id: int) -> None:
         self._credentials = RunCredentials(parts.secrets, actor=parts.actor, run=str(run_id))
 
-    def __enter__(self) -> RunSecrets:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

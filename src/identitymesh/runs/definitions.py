@@ -79,6 +79,7 @@ class Definitions:
         """Make ``text`` the definition in force.
 
         Args:
+            text: the definition, YAML.
             source: where it comes from (a path); the base is looked up by it when nothing else tells.
             base: the version that this text started from; a header line in the text says the same.
             replace: apply even when it started from an older version.

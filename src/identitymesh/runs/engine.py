@@ -96,7 +96,7 @@ class Engine:
 
     def preview(self, text: str, *, source: str, progress: Progress) -> tuple[RunReport, Sequence[RowView]]:
         """What a definition would do with what is stored; changes nothing."""
-        told, rows = preview(self._parts, self._definitions, self._scratch, text, source, progress)
+        told, rows = preview(self._parts, self._definitions, self._scratch, text, source=source, progress=progress)
         return told, [row_view(one) for one in rows]
 
     def runs(self, limit: int) -> Sequence[RunReport]:

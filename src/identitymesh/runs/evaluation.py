@@ -308,8 +308,7 @@ class Evaluation:
             self._flow_touched()
         new = [self._after[one] for one in self._after if self._before[one] is None]
         changed = [after for one, after in self._after.items() if self._before[one] not in (None, after)]
-        seen = {one: after for one, after in self._after.items()}
-        self._accounts.project(seen)
+        self._accounts.project(self._after)
         self.outcome.issues += self._accounts.issues
         self._write(new, changed)
         return self.outcome

@@ -68,6 +68,10 @@ def _values(identity: Identity, objects: Sequence[StoredObject], rules: RuleSet)
                 held.since if held else None,
                 offers,
                 restricted=attribute.sensitivity == "restricted",
+                rule=held.rule if held else None,
+                connector=held.connector if held else None,
+                key=held.key if held else None,
+                confidence=held.confidence if held else None,
             )
         )
     return found

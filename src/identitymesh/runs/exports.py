@@ -198,10 +198,9 @@ class _Sender:
 
     def _change(self, attempt: Attempt) -> Result:
         account = attempt.account
-        assert account.key is not None  # known is not null, so the target has named it
         outcome = self._facade.write(
             account.object,
-            account.key,
+            _key(account),
             exporting.modification(account),
             expected=attributes_of(exporting.expected(account)),
             desired=attributes_of(account.desired),
@@ -214,13 +213,12 @@ class _Sender:
 
     def _delete(self, attempt: Attempt) -> Result:
         account = attempt.account
-        assert account.key is not None  # as above
         held = attributes_of(exporting.expected(account))
-        outcome = self._facade.remove(account.object, account.key, expected=held)
+        outcome = self._facade.remove(account.object, _key(account), expected=held)
         if outcome.verdict is Verdict.STALE and outcome.entry is not None:
             return self._stale(attempt, outcome.entry)
         self._total.done["delete"] += 1
-        removed = ObjectId(account.connector, account.object, account.key)
+        removed = ObjectId(account.connector, account.object, _key(account))
         return self._result(attempt, exporting.gone, removed=removed)
 
     # -- what came of it ---------------------------------------------------------
@@ -303,3 +301,10 @@ class _Sender:
             **details,
         )
         return Record(event.action, event.subject, event.actor, outcome, event.run, event.payload)
+
+
+def _key(account: Account) -> str:
+    """How the target names the account; what is known to be there has a name."""
+    if account.key is None:
+        raise ObjectError("the account has no key at the target", connector=account.connector)
+    return account.key

@@ -28,7 +28,8 @@ def person_events(
     ]
     for after in changed:
         earlier = before[after.id]
-        assert earlier is not None  # `changed` holds identities that were there
+        if earlier is None:
+            continue  # not in `changed`: it has just come
         old, fresh = _changed(earlier.attributes, after.attributes)
         if earlier.present and not after.present:
             action = "identity.leave"

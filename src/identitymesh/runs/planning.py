@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 from identitymesh.definition.changes import targets as targets_of
+from identitymesh.definition.shape import LimitsShape
 from identitymesh.runs.contract import KindCount, PlanStore, PlanTarget
 from identitymesh.runs.definitions import Current
 from identitymesh.runs.imports import Work
@@ -27,8 +28,12 @@ def make_plan(work: Work, plans: PlanStore, current: Current, cut_short: Mapping
     judged = []
     for connector in targets_of(current.definition):
         rows = counts.get(connector, {})
-        state, reasons = _judge(work, plans, current, connector, rows, gates.get(connector), cut_short.get(connector))
-        if state == "empty" and connector in gates and connector not in cut_short:
+        if connector in cut_short:
+            state, reasons = "incomplete", [cut_short[connector]]
+        else:
+            limits = current.definition.limits_of(connector)
+            state, reasons = _judge(work, plans, limits, connector, rows, gate=gates.get(connector))
+        if state == "empty" and connector in gates:
             plans.open_gate(connector, version, work.lease)  # the change concerned nobody there
         totals = {kind: count.total for kind, count in rows.items()}
         judged.append(
@@ -41,14 +46,12 @@ def make_plan(work: Work, plans: PlanStore, current: Current, cut_short: Mapping
 def _judge(
     work: Work,
     plans: PlanStore,
-    current: Current,
+    limits: LimitsShape,
     connector: str,
     rows: Mapping[str, KindCount],
+    *,
     gate: str | None,
-    cut_short: str | None,
 ) -> tuple[str, list[str]]:
-    if cut_short is not None:
-        return "incomplete", [cut_short]
     if not rows:
         return "empty", []
     fresh = sum(count.fresh for count in rows.values())
@@ -56,7 +59,6 @@ def _judge(
     if gate is not None and fresh:
         reasons.append(f"first plan after a change: {gate}")
     since = work.clock() - MEMORY
-    limits = current.definition.limits_of(connector)
     reasons += exceeded(limits, rows, plans.linked(connector), plans.released_since(connector, since))
     return ("held" if reasons else "ready"), reasons
 

@@ -45,7 +45,7 @@ Scratch = Callable[[], AbstractContextManager[ScratchParts]]
 
 
 def preview(
-    parts: Parts, definitions: Definitions, scratch: Scratch, text: str, source: str, progress: Progress
+    parts: Parts, definitions: Definitions, scratch: Scratch, text: str, *, source: str, progress: Progress
 ) -> tuple[RunReport, Sequence[PlannedRow]]:
     """Evaluate everybody under the rules in ``text``, from the objects as last imported; reads no connector."""
     definition = definitions.read(text, source)

@@ -73,7 +73,7 @@ class ExportReport:
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """One row of a plan for a person to read. ``note``: frozen, parked with its reason, superseded, …"""
+    """One row of a plan for a person to read. ``note``: frozen, parked with its reason, superseded."""
 
     connector: str
     object: str
@@ -167,6 +167,10 @@ class ExplainedValue:
     since: str | None
     offers: Sequence[Offer]
     restricted: bool = False
+    rule: str | None = None
+    connector: str | None = None
+    key: str | None = None
+    confidence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -126,9 +127,9 @@ def _dead(row: Any) -> bool:
 def process_start(pid: int) -> str | None:
     """When a process started, in the kernel's ticks; ``None`` when there is none. Unknown reads as "?"."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[19]
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        return stat.rpartition(")")[2].split()[19]
     except FileNotFoundError:
-        return None if os.path.isdir("/proc/self") else "?"
+        return None if Path("/proc/self").is_dir() else "?"
     except OSError:
         return "?"

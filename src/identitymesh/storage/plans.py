@@ -108,7 +108,7 @@ class SqlPlans:
 
     def _by_connector(self, query: Any) -> dict[str, int]:
         with self._database.read() as connection:
-            return {name: count for name, count in connection.execute(query.group_by(_ACCOUNT.connector))}
+            return {row[0]: row[1] for row in connection.execute(query.group_by(_ACCOUNT.connector))}
 
     def linked(self, connector: str) -> int:
         query = select(func.count()).where(_ACCOUNT.connector == connector, _ACCOUNT.known.is_not(None))
@@ -162,7 +162,7 @@ class SqlPlans:
             if rows:
                 connection.execute(insert(r.released), rows)
             if not covered_only:
-                _decide(connection, run_id, [connector], "released", actor, now)
+                _decide(connection, run_id, [connector], state="released", actor=actor, now=now)
             if count:
                 payload = {"plan": run_id, "rows": count, "counted": dict(counted)}
                 event = Record("plan.release", connector, actor, run=str(run_id), payload=payload)
@@ -185,7 +185,7 @@ class SqlPlans:
                 _open_gate(connection, name, version or 0)
                 payload = {"plan": run_id, "rows": count, "superseded": total - count}
                 SqlAuditTrail(connection).append([Record("plan.approve", name, actor, payload=payload)])
-            _note(connection, run_id, names, actor, now)
+            _decide(connection, run_id, names, state="ready", actor=actor, now=now)
         return count, total - count
 
     def drop(self, run_id: int, connectors: Collection[str], actor: str) -> int:
@@ -197,7 +197,7 @@ class SqlPlans:
             mine = exists().where(_SAME_ROW, _ROW.plan_id == run_id)
             withdrawn = update(m.account).where(_ACCOUNT.connector.in_(names), _ACCOUNT.status == "idle", mine)
             connection.execute(withdrawn.values(approved=None, released=None))
-            _decide(connection, run_id, names, "dropped", actor, now)
+            _decide(connection, run_id, names, state="dropped", actor=actor, now=now)
             events = [Record("plan.drop", name, actor, payload={"plan": run_id}) for name in names]
             SqlAuditTrail(connection).append(events)
         return total
@@ -210,7 +210,7 @@ class SqlPlans:
             where.append(columns.connector.in_(sorted(connectors)))
         with self._write(None) as connection:
             per = select(columns.connector, func.count()).where(*where).group_by(columns.connector)
-            counts = {name: count for name, count in connection.execute(per)}
+            counts = {row[0]: row[1] for row in connection.execute(per)}
             connection.execute(update(m.connector_object).where(*where).values(absent_approved=True))
             events = [
                 Record("absences.approve", name, actor, payload={"run": run_id, "objects": count})
@@ -252,15 +252,10 @@ def _open_gate(connection: Connection, connector: str, version: int) -> None:
 
 
 def _decide(
-    connection: Connection, run_id: int, connectors: Sequence[str], state: str, actor: str, now: datetime
+    connection: Connection, run_id: int, connectors: Sequence[str], *, state: str, actor: str, now: datetime
 ) -> None:
     mine = (r.plan_target.c.plan_id == run_id, r.plan_target.c.connector.in_(connectors))
     connection.execute(update(r.plan_target).where(*mine).values(state=state, decided_by=actor, decided_at=now))
-
-
-def _note(connection: Connection, run_id: int, connectors: Sequence[str], actor: str, now: datetime) -> None:
-    mine = (r.plan_target.c.plan_id == run_id, r.plan_target.c.connector.in_(connectors))
-    connection.execute(update(r.plan_target).where(*mine).values(state="ready", decided_by=actor, decided_at=now))
 
 
 def _target(row: Any) -> PlanTarget:
