@@ -29,6 +29,7 @@ class Asked:
     query: Mapping[str, str]
     headers: Mapping[str, str]  # by lower-case name
     body: bytes
+    port: int  # of the client
 
     @property
     def document(self) -> Any:
@@ -73,7 +74,7 @@ def _handler(answering: Answering, asked: list[Asked]) -> type[BaseHTTPRequestHa
             query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            one = Asked(self.command, parts.path, query, headers, body)
+            one = Asked(self.command, parts.path, query, headers, body, self.client_address[1])
             asked.append(one)
             self._send(answering(one))
 

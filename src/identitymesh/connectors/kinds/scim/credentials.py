@@ -50,14 +50,15 @@ class StaticToken:
 class FetchedToken:
     """Client credentials grant, RFC 6749 section 4.4. The token is kept in memory until shortly before its end.
 
-    ``post`` sends a form to the token URL with an ``Authorization`` header made from its last argument.
+    ``post`` sends a form to the token URL with an ``Authorization`` header made from its third argument; the
+    fourth, the client secret itself, only goes out of the words of the answer.
     """
 
     def __init__(
         self,
         settings: OAuth,
         credentials: CredentialSource,
-        post: Callable[[str, dict[str, str], Secret], Answer],
+        post: Callable[[str, dict[str, str], Secret, Secret], Answer],
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
@@ -82,8 +83,8 @@ class FetchedToken:
         form = {"grant_type": "client_credentials"}
         if self._settings.scope is not None:
             form["scope"] = self._settings.scope
-        login = self._login(self._credentials("oauth.client_secret"))
-        answer = self._post(self._settings.token_url, form, login)
+        secret = self._credentials("oauth.client_secret")
+        answer = self._post(self._settings.token_url, form, self._login(secret), secret)
         if not answer.ok:
             self._refused(answer)
         document = answer.document()

@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote_plus, urlsplit
 
@@ -34,7 +35,6 @@ class Session:
         self._settings = settings
         self._allowed = frozenset(endpoints(settings))
         self._client: httpx2.Client | None = None
-        self._used: list[Secret] = []
         self._tokens: TokenSource = (
             StaticToken(credentials)
             if settings.oauth is None
@@ -83,15 +83,15 @@ class Session:
                 answer = attempt(other)
         return answer
 
-    def _post_form(self, url: str, form: dict[str, str], login: Secret) -> Answer:
+    def _post_form(self, url: str, form: dict[str, str], login: Secret, secret: Secret) -> Answer:
         request = self._open().build_request("POST", url, data=form, headers={"Accept": "application/json"})
-        return self._send(request, "Basic", login, f"POST {urlsplit(url).path or '/'}")
+        return self._send(request, "Basic", login, f"POST {urlsplit(url).path or '/'}", secret)
 
-    def _send(self, request: httpx2.Request, scheme: str, credential: Secret, asked: str) -> Answer:
+    def _send(self, request: httpx2.Request, scheme: str, credential: Secret, asked: str, *kept: Secret) -> Answer:
+        """``kept`` are further values that the service may know and that no message may repeat."""
         target = endpoint(str(request.url))
         if target not in self._allowed:
             raise ConnectorMisconfigured(f"{asked}: the credential may not be sent to {target}")
-        self._remember(credential)
         request.headers["Authorization"] = f"{scheme} {credential.reveal_text()}"
         deadline = time.monotonic() + self._settings.timeout
         try:
@@ -106,7 +106,7 @@ class Session:
             # The library's exceptions hold the request; it must not hold the credential.
             del request.headers["Authorization"]
         names = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, names, body, asked, self._scrub)
+        return Answer(response.status_code, names, body, asked, partial(_scrub, (credential, *kept)))
 
     def _open(self) -> httpx2.Client:
         if self._client is None:
@@ -119,17 +119,14 @@ class Session:
             )
         return self._client
 
-    def _remember(self, credential: Secret) -> None:
-        if credential not in self._used:
-            self._used = [*self._used[-3:], credential]
 
-    def _scrub(self, text: str) -> str:
-        """A service's words without a credential that it repeats."""
-        for secret in self._used:
-            raw = secret.reveal_text()
-            for form in (raw, base64.b64encode(raw.encode()).decode(), quote_plus(raw)):
-                text = text.replace(form, MASKED)
-        return text
+def _scrub(secrets: Iterable[Secret], text: str) -> str:
+    """A service's words without a credential that it repeats."""
+    for secret in secrets:
+        raw = secret.reveal_text()
+        for form in (raw, base64.b64encode(raw.encode()).decode(), quote_plus(raw)):
+            text = text.replace(form, MASKED)
+    return text
 
 
 def _tls(ca_file: str | None) -> ssl.SSLContext:
