@@ -137,7 +137,11 @@ def _moment(text: Scalar, attribute: MeshAttribute) -> Scalar | None:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _decimal(value: str | float, attribute: MeshAttribute) -> str:
+def _decimal(value: Scalar, attribute: MeshAttribute) -> Scalar | None:
+    if isinstance(value, (bool, bytes)):
+        return None
+    if isinstance(value, (bool, bytes)):
+        return None
     try:
         number = Decimal(str(value))
     except InvalidOperation:

@@ -1,0 +1,1 @@
+"""The engine from definition to target: real databases, a directory in memory that can misbehave, real SCIM."""
