@@ -71,7 +71,12 @@ def make_schema(database: Database) -> None:
 def make_installation(database: Database, host: Path) -> Installation:
     make_schema(database)
     result = initialise(
-        SqlSecretRows(database), host, provider="database", actor=ACTOR, label="test host", announce=lambda _result: None
+        SqlSecretRows(database),
+        host,
+        provider="database",
+        actor=ACTOR,
+        label="test host",
+        announce=lambda _result: None,
     )
     return Installation(database, host, result)
 

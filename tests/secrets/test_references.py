@@ -30,8 +30,8 @@ REFUSED = [
     "secret://a\n",
     "\nsecret://a",
     " secret://a",
-    "secret://ａ",
-    "secret://ı",
+    "secret://\uff41",  # a wide a
+    "secret://\u0131",  # an i without a dot
     "secret://" + "a" * 65,
     "secret://" + "/".join("abcdefghi"),
     "secret://" + "/".join(["a" * 61] * 4),

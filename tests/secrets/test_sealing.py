@@ -24,9 +24,7 @@ def sealed_value(value: bytes = b"correct horse", context: Context = CONTEXT) ->
 
 @pytest.mark.parametrize("answer", VECTORS["answers"], ids=lambda answer: answer["name"])
 def test_known_answers(answer: dict[str, Any]) -> None:
-    key = SealingKey(
-        VECTORS["key_id"], bytes.fromhex(VECTORS["keyset_id"]), Secret(bytes.fromhex(VECTORS["data_key"]))
-    )
+    key = SealingKey(VECTORS["key_id"], bytes.fromhex(VECTORS["keyset_id"]), Secret(bytes.fromhex(VECTORS["data_key"])))
     context = Context(*(answer[name] for name in ("keyring", "store", "ref", "version", "expires")))
     salt = bytes.fromhex(VECTORS["salt"])
     value, sealed = bytes.fromhex(answer["value"]), bytes.fromhex(answer["sealed"])

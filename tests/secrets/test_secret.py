@@ -16,7 +16,6 @@ from uuid import uuid4
 
 import orjson
 import pytest
-import structlog
 from pydantic import BaseModel, ConfigDict
 from rich.traceback import Traceback
 
@@ -78,7 +77,7 @@ def test_it_does_not_leave_by_other_doors() -> None:
         lambda: hash(secret),
         lambda: memoryview(secret),  # type: ignore[arg-type]
         lambda: vars(secret),
-        lambda: secret.__getstate__(),
+        secret.__getstate__,
         lambda: secret + b"x",  # type: ignore[operator]
         lambda: base64.b64encode(secret),  # type: ignore[arg-type]
         lambda: Model(secret=secret).model_dump_json(),
@@ -97,6 +96,10 @@ def test_it_compares_by_value() -> None:
         Secret(b"\xff").reveal_text()
 
 
+def fail(nested: object) -> None:
+    raise RuntimeError(str(nested))
+
+
 def test_logs_and_tracebacks_with_locals_do_not_show_it() -> None:
     secret = Secret(CANARY)
     stream = io.StringIO()
@@ -107,18 +110,13 @@ def test_logs_and_tracebacks_with_locals_do_not_show_it() -> None:
     logger.warning("value %s %r", secret, b"hunter2-canary")
     logger.warning("value %(x)s", {"x": secret})
     logger.warning(secret)
-    try:
-        nested = {"holder": Holder("x", secret)}
-        raise RuntimeError(str(nested))
-    except RuntimeError as error:
-        logger.exception("failed")
-        text = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
-        console = structlog.dev.rich_traceback
-        assert console
-        rendered = io.StringIO()
-        from rich.console import Console
-
-        Console(file=rendered).print(Traceback.from_exception(type(error), error, error.__traceback__, show_locals=True))
+    with pytest.raises(RuntimeError) as raised:
+        fail({"holder": Holder("x", secret)})
+    error = raised.value
+    logger.error("failed", exc_info=error)
+    text = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    rendered = io.StringIO()
+    Console(file=rendered).print(Traceback.from_exception(type(error), error, error.__traceback__, show_locals=True))
     for written in (stream.getvalue(), text, rendered.getvalue()):
         assert CANARY not in written
         assert MASKED in written
@@ -126,16 +124,20 @@ def test_logs_and_tracebacks_with_locals_do_not_show_it() -> None:
 
 def test_log_events_are_redacted_by_type() -> None:
     number = uuid4()
-    event = redact_event(None, "info", {
-        "event": "opened",
-        "secret": Secret(CANARY),
-        "bytes": CANARY.encode(),
-        "deep": [{"a": (Secret(CANARY), memoryview(CANARY.encode()))}],
-        "path": Path("/x"),
-        "id": number,
-        "error": ValueError("wrong"),
-        "exc_info": True,
-    })
+    event = redact_event(
+        None,
+        "info",
+        {
+            "event": "opened",
+            "secret": Secret(CANARY),
+            "bytes": CANARY.encode(),
+            "deep": [{"a": (Secret(CANARY), memoryview(CANARY.encode()))}],
+            "path": Path("/x"),
+            "id": number,
+            "error": ValueError("wrong"),
+            "exc_info": True,
+        },
+    )
     assert event["secret"] == MASKED
     assert event["bytes"] == "<bytes>"
     assert event["deep"] == [{"a": [MASKED, "<memoryview>"]}]

@@ -14,6 +14,7 @@ from identitymesh.redaction import Secret
 from identitymesh.secrets import setup
 from identitymesh.secrets.age import recipient_of
 from identitymesh.secrets.fingerprint import fingerprint
+from identitymesh.secrets.keyring import KEYRINGS, Document
 from identitymesh.secrets.references import parse
 from identitymesh.secrets.setup import InitResult, initialise
 from identitymesh.secrets.store import SecretStore
@@ -97,13 +98,10 @@ def test_when_the_recovery_key_cannot_be_shown_nothing_is_stored(database: Datab
     with pytest.raises(BrokenPipeError):
         start(database, tmp_path / "host", announce)
     assert not (tmp_path / "host").exists()
-    with database.read() as connection:
-        view = SqlSecretRows(database)
-        with view.read() as rows:
-            assert rows.installation() is None
-            assert rows.keyring("connectors") is None
-        assert connection is not None
-    assert start(database, tmp_path / "host")
+    with SqlSecretRows(database).read() as view:
+        assert view.installation() is None
+        assert view.keyring("connectors") is None
+    assert start(database, tmp_path / "host").keyrings == KEYRINGS
 
 
 def test_a_slot_that_a_fresh_process_cannot_open_is_never_stored(
@@ -112,7 +110,7 @@ def test_a_slot_that_a_fresh_process_cannot_open_is_never_stored(
     make_schema(database)
     original = setup._prove
 
-    def broken_disk(made: list, result: InitResult) -> None:
+    def broken_disk(made: list[tuple[Document, bytes]], result: InitResult) -> None:
         path = result.host / "application.key"
         content = path.read_bytes()
         path.chmod(0o600)
@@ -212,7 +210,7 @@ def test_killed_at_any_moment_init_leaves_nothing_or_everything(tmp_path: Path, 
             assert f"remove {tmp_path / 'host'} and run it again" in exists.value.hint
             for path in (tmp_path / "host").iterdir():
                 path.unlink()
-        assert start(database, tmp_path / "host")
+        assert start(database, tmp_path / "host").keyrings == KEYRINGS
     database.close()
 
 

@@ -98,7 +98,7 @@ def open_row(row: KeyringRow, identity: Secret, slots: Sequence[SlotRow] = ()) -
     if recipient_of(identity) in {slot.recipient for slot in slots}:
         raise KeyringSubstituted(
             f"keyring {row.name}: the stored keyring is not sealed to this host's key, though its slot is listed",
-            hint="Nothing was released. The keyring row was exchanged, replaced or damaged: restore the database from a backup.",
+            hint="Nothing was released. The keyring row was exchanged, replaced or damaged: restore it from a backup.",
         )
     known = ", ".join(f"{slot.type} {slot.label}".strip() for slot in slots) or "none"
     raise HostKeyWrong(
@@ -140,7 +140,7 @@ def _check_slot(document: Document, recipient: str) -> None:
 def _missing(name: str, host_key: Protector) -> KeyringMissing:
     if host_key.exists():
         return KeyringMissing(
-            f"keyring {name}: this host has a key ({host_key.describe()}), but the database has no such keyring",
+            f"keyring {name}: {host_key.describe()} is there, but the database has no such keyring",
             hint="Either database.url names another database, or `identitymesh init` was interrupted. "
             "In that case nothing was stored yet: remove the host folder and run it again.",
         )

@@ -1,0 +1,78 @@
+"""Every line of the product that turns a Secret into plain bytes or text. A new one is added here, with its reason."""
+
+import ast
+from collections import Counter
+
+from tests.house_rules.repository import ROOT, modules
+
+# Path and function, how many calls, and where the value goes from there.
+REVEALS: dict[str, tuple[int, str]] = {
+    "cli/commands/init.py::announce": (1, "the recovery key, shown once"),
+    "cli/commands/init.py::_document": (1, "the recovery key, shown once, as JSON"),
+    "cli/secret_actions.py::get": (1, "to a terminal, after the audit record"),
+    "cli/secret_actions.py::_as_json": (1, "to a terminal as JSON, after the audit record"),
+    "connectors/kinds/scim/credentials.py::_login": (1, "into the Authorization header of a token request"),
+    "connectors/kinds/scim/credentials.py::fit_for_header": (1, "its characters are checked"),
+    "connectors/kinds/scim/session.py::_send": (1, "into the Authorization header of a request"),
+    "connectors/kinds/scim/session.py::_scrub": (1, "taken out of an answer that repeats it"),
+    "connectors/kinds/sql/opening.py::_connect_postgres": (1, "to the PostgreSQL driver, in the call that logs in"),
+    "secrets/age.py::_parse": (1, "to pyrage, which reads the identity"),
+    "secrets/age.py::seal_document": (1, "to pyrage, which encrypts the keyring document"),
+    "secrets/keyring.py::secret_hash": (1, "hashed for the anchor"),
+    "secrets/keyring.py::ledger_key": (1, "derives the key of audiences"),
+    "secrets/keyring.py::check_rules": (2, "its length is checked"),
+    "secrets/keyring.py::encode": (2, "into the keyring document, which is a Secret again"),
+    "secrets/keyring.py::decode": (1, "parsed; keys become Secrets at once"),
+    "secrets/ledger.py::audience_mac": (1, "keys the HMAC of an audience"),
+    "secrets/opentest.py::_to_json": (1, "recovery identity, to the standard input of the opening process"),
+    "secrets/opentest.py::open_in_fresh_process": (1, "that standard input"),
+    "secrets/private_files.py::_write": (1, "into a file of mode 0400 or 0600"),
+    "secrets/private_files.py::read_private": (1, "its length is checked"),
+    "secrets/anchors.py::read": (1, "an anchor holds no secret; it is read like a key file"),
+    "secrets/sealing.py::check_value": (1, "its length is checked"),
+    "secrets/sealing.py::seal": (2, "encrypted"),
+    "secrets/sealing.py::unseal": (1, "record key, to AES-GCM"),
+    "secrets/sealing.py::expand": (1, "data key, to HKDF"),
+    "secrets/slots/host_file.py::_only_line": (1, "its line end is cut off"),
+    "secrets/slots/host_file.py::create": (1, "a line end is added for the key file"),
+    "secrets/slots/recovery.py::identity": (1, "white space around it is cut off"),
+    "settings.py::database_password": (1, "one trailing newline is cut off"),
+    "storage/database.py::_connect": (1, "to the PostgreSQL driver, in the call that logs in"),
+}
+
+
+def reveals(path: str, tree: ast.AST, function: str = "") -> Counter[str]:
+    found: Counter[str] = Counter()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.update(reveals(path, node, node.name))
+            continue
+        if isinstance(node, ast.Attribute) and node.attr in {"reveal", "reveal_text"}:
+            found[f"{path}::{function}"] += 1
+        if isinstance(node, ast.Call) and (node.args or node.keywords) and isinstance(node.func, ast.Attribute):
+            # With arguments it is `SecretStore.reveal`, which answers a Secret.
+            found[f"{path}::{function}"] -= node.func.attr == "reveal"
+        found.update(reveals(path, node, function))
+    return found
+
+
+def test_every_place_that_reveals_a_secret_is_known() -> None:
+    found: Counter[str] = Counter()
+    for path, tree in modules("src/identitymesh"):
+        found.update(reveals(path.removeprefix("src/identitymesh/"), tree))
+    found = +found
+    unknown = {place: count for place, count in found.items() if REVEALS.get(place, (0, ""))[0] != count}
+    assert unknown == {}, "name the place and its reason in REVEALS, or do not reveal there"
+    assert set(REVEALS) - set(found) == set(), "these no longer reveal anything"
+    assert all(reason for _count, reason in REVEALS.values())
+    assert (ROOT / "src/identitymesh/redaction.py").is_file()
+
+
+def test_the_rule_finds_calls_however_deep() -> None:
+    source = "class A:\n def f(self):\n  return [g(x.reveal()) for x in y] + [h(z.reveal_text())]\n"
+    assert reveals("a.py", ast.parse(source)) == Counter({"a.py::f": 2})
+
+
+def test_the_rule_knows_the_store_from_a_secret() -> None:
+    source = "def get(store):\n    return store.reveal(ref, actor=a)\ndef leak(x):\n    return map(x.reveal, y)\n"
+    assert +reveals("a.py", ast.parse(source)) == Counter({"a.py::leak": 1})
