@@ -50,7 +50,7 @@ def _declared(snapshot: Snapshot, selected: SqlObject) -> dict[str, str]:
     schema, _, table = selected.table.rpartition(".")
     prefix = snapshot.quote(schema) + "." if schema else ""
     pragma = f"PRAGMA {prefix}table_info({snapshot.quote(table)})"
-    rows = snapshot.rows(pragma.replace(":", r"\:"))
+    rows = snapshot.rows(pragma)
     return {str(row.name): _sqlite(str(row.type)) for row in rows}
 
 

@@ -84,7 +84,11 @@ def _connect_sqlite(address: SqliteAddress, timeout: float, deadline: Deadline) 
 def _connect_postgres(
     address: PostgresAddress, settings: SqlSettings, credentials: CredentialSource
 ) -> psycopg.Connection[Any]:
-    parameters: dict[str, Any] = {**dict(address.options), **_tls(address, settings), **_limits(settings.timeout)}
+    parameters: dict[str, Any] = {
+        **dict(address.options),
+        **tls_options(address, settings),
+        **_limits(settings.timeout),
+    }
     parameters |= {"host": address.host, "port": address.port, "dbname": address.database}
     if address.user is not None:
         parameters["user"] = address.user
@@ -102,7 +106,7 @@ def _connect_postgres(
     return connection
 
 
-def _tls(address: PostgresAddress, settings: SqlSettings) -> dict[str, Any]:
+def tls_options(address: PostgresAddress, settings: SqlSettings) -> dict[str, Any]:
     """What libpq calls ``verify-full``, unless nobody could listen or the definition says that it does not matter."""
     if settings.ca_file is not None:
         return {"sslmode": "verify-full", "sslrootcert": settings.ca_file}

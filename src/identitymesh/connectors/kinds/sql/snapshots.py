@@ -45,9 +45,13 @@ class Snapshot:
         """The next fetch has the whole time limit again."""
         self._deadline.restart()
 
-    def quote(self, name: str) -> str:
-        """A column or table name exactly as given."""
-        return self._connection.dialect.identifier_preparer.quote_identifier(name)
+    @staticmethod
+    def quote(name: str) -> str:
+        """A column or table name exactly as given, for a statement of this class. Both databases follow the standard.
+
+        Not the dialect's own quoting: that also doubles ``%``, which ``text`` does again.
+        """
+        return ('"' + name.replace('"', '""') + '"').replace(":", r"\:")
 
     def select(self, selected: SqlObject, rest: str = "", what: str = "*") -> str:
         """``SELECT what FROM`` the object's query or table, called ``q``, and the ``rest`` of the statement.
@@ -62,10 +66,10 @@ class Snapshot:
         if selected.query is not None:
             return f"(\n{as_text(selected.query)}\n) AS q"
         quoted = ".".join(self.quote(part) for part in (selected.table or "").split("."))
-        return quoted.replace(":", r"\:") + " AS q"
+        return quoted + " AS q"
 
     def column(self, name: str) -> str:
-        return "q." + self.quote(name).replace(":", r"\:")
+        return "q." + self.quote(name)
 
     def _execute(self, statement: str, options: dict[str, Any], values: dict[str, Any]) -> CursorResult[Any]:
         self.tick()
