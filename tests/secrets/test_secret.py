@@ -17,6 +17,7 @@ from uuid import uuid4
 import orjson
 import pytest
 from pydantic import BaseModel, ConfigDict
+from rich.console import Console
 from rich.traceback import Traceback
 
 from identitymesh.redaction import MASKED, RedactingFilter, Secret, loggable, redact_event
