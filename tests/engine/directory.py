@@ -94,9 +94,7 @@ class MemoryConnector:
         attributes = self._directory.objects.get(key)
         return Entry(key, _only(attributes, names)) if attributes is not None else None
 
-    def lookup(
-        self, object_class: str, attribute: str, value: Value, names: Sequence[str] = ()
-    ) -> Sequence[Entry]:
+    def lookup(self, object_class: str, attribute: str, value: Value, names: Sequence[str] = ()) -> Sequence[Entry]:
         del object_class
         self._hook(self._directory.before, "lookup", str(value))
         return [

@@ -130,7 +130,8 @@ def test_on_leave_keep_leaves_the_account_alone(world: World) -> None:
 def test_out_of_scope_and_back(world: World) -> None:
     world.apply(
         lambda text: text.replace(
-            "      on_leave: disable", "      when: '[department] == \"IT\"'\n      on_out_of_scope: disable\n      on_leave: delete"
+            "      on_leave: disable",
+            "      when: '[department] == \"IT\"'\n      on_out_of_scope: disable\n      on_leave: delete",
         ),
         release=True,
     )
@@ -151,7 +152,8 @@ def test_out_of_scope_and_back(world: World) -> None:
 def test_leaving_wins_over_scope(world: World) -> None:
     world.apply(
         lambda text: text.replace(
-            "      on_leave: disable", "      when: '[department] == \"IT\"'\n      on_out_of_scope: keep\n      on_leave: delete"
+            "      on_leave: disable",
+            "      when: '[department] == \"IT\"'\n      on_out_of_scope: keep\n      on_leave: delete",
         ),
         release=True,
     )
