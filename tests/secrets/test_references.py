@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from identitymesh.errors import ReferenceInvalid
@@ -41,6 +41,7 @@ REFUSED = [
 ]
 
 
+@settings(deadline=None)
 @given(PATHS)
 def test_both_spellings_mean_the_same(path: str) -> None:
     canonical = f"secret://{path}"
@@ -49,6 +50,7 @@ def test_both_spellings_mean_the_same(path: str) -> None:
     assert parse(canonical).segments == tuple(path.split("/"))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_nothing_else_is_taken_and_nothing_is_normalised(text: str) -> None:
     try:
