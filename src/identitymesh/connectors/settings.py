@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from identitymesh.errors import ReferenceInvalid
 from identitymesh.secrets.references import SecretReference, parse_setting
@@ -50,6 +50,7 @@ def _reference(value: Any) -> Any:
 SecretRef = Annotated[
     SecretReference,
     BeforeValidator(_reference),
+    PlainSerializer(str, return_type=str),  # dumped settings are read again: stored versions, copies
     WithJsonSchema({"type": "string", "pattern": "^(secret://|\\{\\{secret:)", "secret": True}),
 ]
 

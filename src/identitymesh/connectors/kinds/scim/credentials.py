@@ -102,7 +102,9 @@ class FetchedToken:
         try:
             pair = f"{quote_plus(self._settings.client_id)}:{quote_plus(secret.reveal_text())}"
         except ValueError:
-            raise ConnectorMisconfigured("the client secret is not text") from None
+            pair = ""
+        if not pair:  # raised out here: the decoder's exception keeps the bytes
+            raise ConnectorMisconfigured("the client secret is not text")
         return Secret(base64.b64encode(pair.encode()))
 
     def _refused(self, answer: Answer) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.pool import QueuePool
 from identitymesh.connectors.contract import CredentialSource
 from identitymesh.connectors.kinds.sql.failures import connect_error
 from identitymesh.connectors.kinds.sql.settings import PostgresAddress, SqliteAddress, SqlSettings
-from identitymesh.errors import ConnectorMisconfigured, Unreachable
+from identitymesh.errors import ConnectorError, ConnectorMisconfigured, Unreachable
 
 _POOL: Final = 4  # a read, and the single look-ups while it runs
 _STEPS: Final = 10_000  # virtual machine steps of SQLite between two looks at the clock
@@ -95,12 +95,20 @@ def _connect_postgres(
     parameters.setdefault("application_name", "identitymesh")
     where = f"{address.host}:{address.port}/{address.database}"
     secret = credentials("password") if settings.password is not None else None
+    failure: ConnectorError
     try:
         connection = psycopg.connect(password=None if secret is None else secret.reveal_text(), **parameters)
     except ValueError:
-        raise ConnectorMisconfigured(f"{where}: the password is not text") from None
+        failure = ConnectorMisconfigured(f"{where}: the password is not text")
     except psycopg.Error as error:
-        raise connect_error(error, where) from error
+        failure = connect_error(error, where)
+    else:
+        return _adapted(connection)
+    # Raised out here, without a cause: the driver's exception keeps the password among its connection's parameters.
+    raise failure
+
+
+def _adapted(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     for name, loader in (("date", _LenientDate), ("timestamp", _LenientTime), ("timestamptz", _LenientZonedTime)):
         connection.adapters.register_loader(name, loader)
     return connection

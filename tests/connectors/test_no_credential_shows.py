@@ -1,0 +1,158 @@
+"""Promise 1, for connectors: neither a log at its most talkative nor an error nor a repr has a credential."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from identitymesh.connectors.catalogue import kind
+from identitymesh.connectors.facade import Facade
+from identitymesh.errors import MeshError
+from tests.connectors.doubles import Credentials, facade
+from tests.connectors.servers import Asked, Reply, Service, people, web_server
+from tests.servers.postgresql import PostgresDatabase
+
+TOKEN = "tok-Zq8v5TnY2kLm4Rw7"
+WRONG = "Wr0ng-Passw0rd-9f8e7d"
+SECRET = "cl13nt s3cret/+&value"
+ACCESS = "acc-7Hd93kSl20aQpWe"
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG)
+    for name in ("httpx2", "httpcore2", "httpcore2.http11", "httpcore2.connection", "sqlalchemy", "psycopg"):
+        caplog.set_level(logging.DEBUG, name)
+    return caplog
+
+
+def forms(credential: str) -> set[str]:
+    raw = credential.encode()
+    return {
+        credential,
+        quote(credential),
+        quote_plus(credential),
+        raw.hex(),
+        *(base64.b64encode(prefix + raw).decode().rstrip("=")[4:-4] for prefix in (b"", b"x", b"xx")),
+    }
+
+
+def shown(opened: Facade, act: Callable[[Facade], Any]) -> str:
+    """Everything a person could get to see while ``act`` runs."""
+    seen: list[str] = []
+    try:
+        seen.append(repr(act(opened)))
+    except MeshError as error:
+        seen += [repr(error), str(error), error.hint, *traceback.format_exception(error)]
+        seen += [repr(vars(link)) for link in chain(error)]
+    inner = opened._connector
+    seen += [repr(opened), repr(vars(opened)), repr(inner), repr(vars(inner))]
+    for part in vars(inner).values():
+        with contextlib.suppress(TypeError):
+            seen += [repr(part), repr(vars(part))]
+    return "\n".join(seen)
+
+
+def chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def assert_hidden(text: str, *credentials: str) -> None:
+    for credential in credentials:
+        assert [form for form in forms(credential) if form in text] == []
+
+
+def read_everything(opened: Facade) -> Any:
+    return [opened.test(), list(opened.read("user", [])), opened.get("user", "1")]
+
+
+def test_the_log_is_talkative_and_the_search_finds(log: pytest.LogCaptureFixture) -> None:
+    with web_server(Service(people(1))) as server:
+        settings = {"type": "scim", "url": server.url, "token": "secret://a/b", "objects": {"user": {}}}
+        with facade(settings, Credentials(token=TOKEN)) as opened:
+            opened.test()
+    assert "send_request_headers" in log.text
+    with pytest.raises(AssertionError):
+        assert_hidden("x " + base64.b64encode(f"client:{SECRET}".encode()).decode(), SECRET)
+
+
+@pytest.mark.parametrize("given", ["right", "wrong"])
+def test_the_password_of_a_database(log: pytest.LogCaptureFixture, postgres_url: PostgresDatabase, given: str) -> None:
+    password = postgres_url.password if given == "right" else WRONG
+    with postgres_url.connect() as connection:
+        connection.execute("CREATE TABLE p AS SELECT 1 AS k")
+    settings = {
+        "type": "sql",
+        "url": postgres_url.url,
+        "password": "secret://hr/reader",
+        "objects": {"user": {"table": "p", "key": "k"}},
+    }
+    with facade(settings, Credentials(password=password)) as opened:
+        text = shown(opened, read_everything)
+    assert ("refuses the login" in text) == (given == "wrong")
+    assert_hidden(text + log.text + repr(kind("sql").settings.model_validate(settings)), password)
+
+
+@pytest.mark.parametrize("status", [200, 301, 400, 401, 403, 409, 418, 500])
+@pytest.mark.parametrize("cut", [None, 0, 3])
+def test_the_token_of_a_service(log: pytest.LogCaptureFixture, status: int, cut: int | None) -> None:
+    def echo(asked: Asked) -> Reply:
+        """Repeats what it was sent, as some services do."""
+        said = {"detail": f"you sent {asked.headers['authorization']}", "totalResults": 0, "id": "1"}
+        return Reply(status, said, {"Location": "http://127.0.0.1:1/"}, cut=cut)
+
+    with web_server(echo) as server:
+        settings = {"type": "scim", "url": server.url, "token": "secret://a/b", "objects": {"user": {}}}
+        for act in (lambda opened: opened.test(), lambda opened: opened.create("user", {"userName": "u"})):
+            with facade(settings, Credentials(token=TOKEN)) as opened:
+                assert_hidden(shown(opened, act) + log.text, TOKEN)
+        assert server.asked
+        assert server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+def test_the_secret_of_a_client_and_what_it_buys(log: pytest.LogCaptureFixture, status: int) -> None:
+    def tokens(asked: Asked) -> Reply:
+        login = base64.b64decode(asked.headers["authorization"].removeprefix("Basic ")).decode()
+        said = {"access_token": ACCESS, "token_type": "Bearer"}
+        problem = {"error": "invalid_client", "error_description": f"{login} {SECRET} {asked.headers['authorization']}"}
+        return Reply(status, said if status == 200 else problem)
+
+    def refuse(asked: Asked) -> Reply:
+        return Reply(401, {"detail": f"unknown {asked.headers['authorization']}"})
+
+    with web_server(tokens) as issuer, web_server(refuse) as server:
+        settings = {
+            "type": "scim",
+            "url": server.url,
+            "oauth": {"token_url": issuer.url, "client_id": "mesh", "client_secret": "secret://a/b"},
+            "objects": {"user": {}},
+        }
+        with facade(settings, Credentials(oauth__client_secret=SECRET)) as opened:
+            text = shown(opened, lambda opened: opened.test())
+        assert issuer.asked
+    assert_hidden(text + log.text, SECRET, ACCESS)
+
+
+def test_a_password_that_no_driver_takes(log: pytest.LogCaptureFixture, postgres_url: PostgresDatabase) -> None:
+    settings = {
+        "type": "sql",
+        "url": postgres_url.url,
+        "password": "secret://hr/reader",
+        "objects": {"user": {"table": "p", "key": "k"}},
+    }
+    password = WRONG + "\0tail"
+    with facade(settings, Credentials(password=password)) as opened:
+        text = shown(opened, read_everything)
+    assert_hidden(text + log.text, WRONG)
