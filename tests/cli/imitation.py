@@ -1,4 +1,5 @@
 """An installation that answers with records made by hand: the command line is tested, not what is behind it."""
+# ruff: noqa: ARG002 - an imitation takes what the real one takes
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
