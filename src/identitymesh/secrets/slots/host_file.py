@@ -106,5 +106,6 @@ def _check_folder(folder: Path) -> None:
 def _unsafe(path: Path, reason: str) -> HostKeyUnsafe:
     return HostKeyUnsafe(
         f"the host key {path} may not be trusted: {reason}",
-        hint="Find out how that happened. Where others could read it, give this host a new key and remove this slot.",
+        hint=f"Put the right file back, or correct its mode (chmod 0400 {path}) if nobody else can have read it; "
+        "otherwise remove this slot and give the host a new one.",
     )
