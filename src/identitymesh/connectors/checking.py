@@ -15,6 +15,7 @@ from identitymesh.connectors.contract import BadEntry, Entry
 
 MAX_KEY: Final = 1024  # characters
 MAX_VALUE: Final = 1_048_576 - 4096  # bytes of UTF-8 or of binary: 1 MiB with what surrounds it
+_SHORT: Final = MAX_VALUE // 4  # characters that fit whatever they are
 _INTEGERS: Final = (-(2**63), 2**63 - 1)
 
 
@@ -35,8 +36,12 @@ def entry_fault(entry: Entry) -> str | None:
     if fault is not None:
         return fault
     for name, value in entry.attributes.items():
-        if type(value) is str and value.isascii() and len(value) < MAX_VALUE and "\0" not in value:
-            continue  # nearly every value of nearly every entry; what follows costs a call each
+        # Nearly every value of nearly every entry ends here; what follows costs a call each.
+        if type(value) is str:
+            if len(value) < _SHORT and "\0" not in value and (value.isascii() or _encodes(value)):
+                continue
+        elif type(value) is bool or (type(value) is int and _INTEGERS[0] <= value <= _INTEGERS[1]):
+            continue
         fault = _attribute_fault(name, value)
         if fault is not None:
             return fault
@@ -102,6 +107,14 @@ def _text_fault(what: str, text: str) -> str | None:
     except UnicodeEncodeError:
         return f"{what} is not valid Unicode text"
     return _size_fault(what, size)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _size_fault(what: str, size: int) -> str | None:
