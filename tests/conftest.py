@@ -9,7 +9,7 @@ import pytest
 from tests.servers.postgresql import PostgresDatabase, PostgresServer
 from tests.servers.scim import ScimServer
 
-REQUIRE_ALL = "IDENTITYMESH_REQUIRE_ALL"
+REQUIRE_ALL = "TESTS_REQUIRE_ALL"
 
 
 def _fail_if_skipped(report: pytest.CollectReport | pytest.TestReport) -> None:

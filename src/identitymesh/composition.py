@@ -59,10 +59,12 @@ def open_installation(home: Path | None = None) -> Iterator[Installation]:
     """
     from identitymesh import settings as configuration
     from identitymesh.audit import local_actor
+    from identitymesh.secrets.process import harden_process
     from identitymesh.secrets.store import SecretStore
     from identitymesh.storage import schema
     from identitymesh.storage.secrets import SqlSecretRows
 
+    harden_process()
     settings = configuration.load(home)
     actor = local_actor()
     database = _database(settings, create=False)
@@ -133,9 +135,11 @@ def initialise(home: Path | None, database_url: str | None, announce: Callable[[
     from identitymesh import settings as configuration
     from identitymesh.audit import local_actor
     from identitymesh.secrets import setup
+    from identitymesh.secrets.process import harden_process
     from identitymesh.storage import schema
     from identitymesh.storage.secrets import SqlSecretRows
 
+    harden_process()
     folder = (home or configuration.find_folder()).resolve()
     configuration.create(folder, database_url)
     settings = configuration.load(folder)

@@ -8,7 +8,9 @@ MODULE_LINES = 400
 FUNCTION_LINES = 60
 
 # What may be longer, and why: path, or path::function.
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS: dict[str, str] = {
+    "src/identitymesh/storage/migrations/versions/0001_first.py::upgrade": "a schema is a list of tables",
+}
 
 VAGUE_NAMES = {"utils", "util", "utilities", "helpers", "helper", "common", "misc", "shared", "stuff"}
 

@@ -63,7 +63,7 @@ def run_pytest(folder: Path, *options: str, require_all: bool) -> subprocess.Com
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "IDENTITYMESH"))
     }
-    environment |= {"PYTHONPATH": str(ROOT)} | ({"IDENTITYMESH_REQUIRE_ALL": "1"} if require_all else {})
+    environment |= {"PYTHONPATH": str(ROOT)} | ({"TESTS_REQUIRE_ALL": "1"} if require_all else {})
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", *options, str(folder)],
         cwd=folder,

@@ -15,6 +15,7 @@ import yaml
 from identitymesh.errors import Problem
 
 Path = tuple[str | int, ...]
+_PLAIN = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str"))
 MAX_CHARACTERS = 5_000_000
 MAX_DEPTH = 50
 
@@ -99,7 +100,7 @@ class _Builder:
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
         if node.tag in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:binary"):
             return str(node.value)  # dates are text to us, as they are in JSON
-        if not node.tag.startswith("tag:yaml.org,2002:"):
+        if node.tag not in _PLAIN:
             self._report("YAML tags are not allowed", path)
             return None
         try:

@@ -1,0 +1,1 @@
+"""Definition files: read, checked, compared."""

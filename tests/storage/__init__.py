@@ -1,0 +1,1 @@
+"""The product's database: one schema on SQLite and PostgreSQL."""

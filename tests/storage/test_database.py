@@ -1,0 +1,79 @@
+"""Opening the database, and its errors in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from identitymesh.errors import DatabaseUnreachable, SettingsError, StorageError
+from identitymesh.redaction import Secret
+from identitymesh.storage.database import Database, open_database
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql://app:hunter2@db/mesh", "carries a password"),
+        ("mysql://db/mesh", "runs on sqlite and postgresql"),
+        ("not a url", "is not a database URL"),
+    ],
+)
+def test_urls_that_are_refused(url: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as raised:
+        open_database(url)
+
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    database = open_database(f"postgresql+psycopg://app@/mesh?host={tmp_path}")
+
+    with pytest.raises(DatabaseUnreachable), database.read() as connection:
+        connection.execute(text("SELECT 1"))
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'missing' / 'mesh.db'}")
+
+    with pytest.raises(DatabaseUnreachable, match="unable to open"), database.read():
+        pass
+
+
+def test_a_wrong_password_names_the_database_and_not_the_password(postgres_url: object) -> None:
+    url = postgres_url.url  # type: ignore[attr-defined]
+    database = open_database(url, password=Secret("a-wrong-one"))
+
+    with pytest.raises(DatabaseUnreachable, match="password authentication failed") as raised, database.read():
+        pass
+
+    assert "a-wrong-one" not in str(raised.value) + repr(raised.value.__cause__) + repr(raised.value.__context__)
+
+
+def test_a_refused_statement_shows_no_parameters(database: Database) -> None:
+    def twice() -> None:
+        with database.write() as connection:
+            connection.execute(text("CREATE TABLE one (id INTEGER PRIMARY KEY)"))
+            connection.execute(text("INSERT INTO one VALUES (:a)"), [{"a": 4711}, {"a": 4711}])
+
+    with pytest.raises(StorageError) as raised:
+        twice()
+
+    assert "4711" not in str(raised.value)
+
+
+def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text("CREATE TABLE one (id INTEGER PRIMARY KEY)"))
+
+    def fail() -> None:
+        with database.write() as connection:
+            connection.execute(text("INSERT INTO one VALUES (1)"))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+
+    with database.read() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM one")) == 0
