@@ -214,6 +214,11 @@ def test_null_and_empty_lists_are_absent() -> None:
     assert flatten(resource, SHAPE) == {}
 
 
+def test_names_that_no_path_could_mean_are_left_out() -> None:
+    resource = {"my key": 1, "a\0b": "x", "": "y", "1st": "z", "name": {"in law": "x", "givenName": "A"}, "title": "T"}
+    assert flatten(resource, SHAPE) == {"name.givenName": "A", "title": "T"}
+
+
 def test_an_attribute_that_no_schema_names_is_taken_as_it_is() -> None:
     unknown = ResourceShape("")
     written = merge({}, {parse_path("favouriteNumbers", unknown): [1, 2], parse_path("a.b", unknown): "c"})

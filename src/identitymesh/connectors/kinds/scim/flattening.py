@@ -11,12 +11,14 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from typing import Any, Final
 
 from identitymesh.connectors.kinds.scim.paths import Path, parse_path, pick
 from identitymesh.connectors.kinds.scim.shapes import ResourceShape
+from identitymesh.errors import ConnectorMisconfigured
 from identitymesh.model.attributes import Attributes, Scalar, Value, from_values, values_of
 
 Resource = dict[str, Any]
@@ -49,9 +51,15 @@ def read_attributes(resource: Mapping[str, Any], paths: Mapping[str, Path]) -> A
 
 
 def flatten(resource: Mapping[str, Any], shape: ResourceShape) -> Attributes:
-    """All attributes of a resource, each under its path; without ``id``, ``schemas`` and ``meta``."""
-    names = list(_names(resource))
-    return read_attributes(resource, {name: parse_path(name, shape) for name in names})
+    """All attributes of a resource, each under its path; without ``id``, ``schemas`` and ``meta``.
+
+    Names that RFC 7643 section 2.1 does not allow are left out: no path could mean them.
+    """
+    paths: dict[str, Path] = {}
+    for name in _names(resource):
+        with suppress(ConnectorMisconfigured):
+            paths[name] = parse_path(name, shape)
+    return read_attributes(resource, paths)
 
 
 def merge(resource: Mapping[str, Any], put: Mapping[Path, Value], clear: Iterable[Path] = ()) -> Resource:
