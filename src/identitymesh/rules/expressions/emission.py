@@ -279,7 +279,7 @@ def _joined(word: str, codes: Sequence[str]) -> str:
 
 def _equality(left: Operand, right: Operand, *, negated: bool) -> str:
     """`==` or `!=` of two variables. Lists have two values at least, so a list never equals a single value."""
-    if left.constant:
+    if left.constant and right.code != "None":
         left, right = right, left
     one, other = left.code, right.code
     if other == "None":

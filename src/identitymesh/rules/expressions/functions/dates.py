@@ -63,8 +63,9 @@ FUNCTIONS: Final = (
         call=_format_date,
         grows=True,
         notes="The parts of `format` are those of .NET: `yyyy` `yy` `MM` `M` `dd` `d` `HH` `H` `mm` `m` `ss` `s`. "
-        "Other letters stand in single quotes, everything else stands for itself. The date is RFC 3339, with or without "
-        "a time; a time is turned to UTC, and one without zone is UTC already. A date without time starts at 00:00.",
+        "Other letters stand in single quotes, everything else stands for itself. The date is RFC 3339, with or "
+        "without a time; a time is turned to UTC, and one without zone is UTC already. A date without time starts "
+        "at 00:00.",
         examples=(
             Example('FormatDate([start], "dd.MM.yyyy")', {"start": "2026-11-22"}, "22.11.2026"),
             Example(
