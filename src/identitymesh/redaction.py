@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 import logging
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import PurePath
 from typing import Any, Final, NoReturn
@@ -39,10 +40,10 @@ class Secret:
         Raises:
             ValueError: the value is not UTF-8; the message carries no part of it.
         """
-        try:
+        with suppress(UnicodeDecodeError):
             return self.__value.decode()
-        except UnicodeDecodeError:
-            raise ValueError("the secret is not UTF-8 text") from None
+        # Raised here and not while handling the other error, which holds the bytes and would travel as the context.
+        raise ValueError("the secret is not UTF-8 text")
 
     def __bool__(self) -> bool:
         return bool(self.__value)

@@ -6,7 +6,8 @@ A field of type :data:`SecretRef` takes a reference (``secret://seg/seg`` or
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
@@ -33,6 +34,14 @@ class ConnectorSettings(Settings):
     schedule: str | None = Field(None, description="Cron expression for delta runs.")
     full_schedule: str | None = Field(None, description="Cron expression for complete runs, which alone show leavers.")
     timeout: float = Field(30.0, gt=0, le=3600, description="Seconds that one call may take.")
+
+    def below(self, folder: Path) -> Self:
+        """The same settings with relative paths starting at ``folder``, where the installation is.
+
+        A kind with paths of its own beside ``ca_file`` adds them.
+        """
+        ca_file = getattr(self, "ca_file", None)
+        return self if ca_file is None else self.model_copy(update={"ca_file": str(folder / ca_file)})
 
 
 def _reference(value: Any) -> Any:

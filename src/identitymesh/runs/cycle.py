@@ -299,6 +299,7 @@ class RunSecrets:
 
     def __init__(self, parts: Parts, run_id: int) -> None:
         self._credentials = RunCredentials(parts.secrets, actor=parts.actor, run=str(run_id))
+        self._folder = parts.folder
 
     def __enter__(self) -> Self:
         return self
@@ -313,7 +314,7 @@ class RunSecrets:
     def open(self, connector: ConnectorDefinition) -> Facade:
         """The connector behind its facade; nothing is connected yet."""
         source = self._credentials.source(needs(connector))
-        return open_facade(connector.name, connector.kind, connector.settings, source)
+        return open_facade(connector.name, connector.kind, connector.settings.below(self._folder), source)
 
 
 def needs(connector: ConnectorDefinition) -> ConnectorSecrets:

@@ -67,7 +67,8 @@ class Engine:
         source = connector_credentials(
             self._parts.secrets, name, wants.fields, wants.endpoints, actor=self._parts.actor
         )
-        with open_facade(name, connector.kind, connector.settings, source) as facade:
+        settings = connector.settings.below(self._parts.folder)
+        with open_facade(name, connector.kind, settings, source) as facade:
             return facade.test()
 
     # -- runs --------------------------------------------------------------------

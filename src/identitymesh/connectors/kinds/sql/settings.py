@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -158,6 +159,13 @@ class SqlSettings(ConnectorSettings):
     @property
     def address(self) -> Address:
         return parse_url(self.url)
+
+    def below(self, folder: Path) -> Self:
+        settings = super().below(folder)
+        address = self.address
+        if not isinstance(address, SqliteAddress):
+            return settings
+        return settings.model_copy(update={"url": f"sqlite:///{quote(str(folder / address.path))}"})
 
 
 def endpoints(settings: SqlSettings) -> Sequence[str]:
