@@ -1,4 +1,6 @@
+import os
 import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -49,7 +51,9 @@ def test_reference_page_is_up_to_date() -> None:
 
 def test_the_script_writes_the_page() -> None:
     before = (ROOT / "docs/reference/expressions.md").read_bytes()
-    subprocess.run([ROOT / "scripts/document-expressions"], check=True, cwd="/")
+    subprocess.run(
+        [ROOT / "scripts/document-expressions"], check=True, cwd="/", env={**os.environ, "PYTHON": sys.executable}
+    )
     assert (ROOT / "docs/reference/expressions.md").read_bytes() == before
 
 
