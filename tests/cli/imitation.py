@@ -91,6 +91,7 @@ class FakeEngine:
     in_force: tuple[int, str] | None = None
     failure: BaseException | None = None
     calls: list[tuple[str, object]] = field(default_factory=list)
+    before_plan: Callable[[], None] = lambda: None
 
     def _called(self, name: str, arguments: object) -> None:
         self.calls.append((name, arguments))
@@ -117,6 +118,7 @@ class FakeEngine:
 
     def plan(self, *, delta: bool, connectors: Sequence[str], progress: Progress) -> RunReport:
         progress("read", "hr", 500, 1000)
+        self.before_plan()
         self._called("plan", {"delta": delta, "connectors": list(connectors)})
         return self.report
 

@@ -13,14 +13,13 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 import typer.main
 
-from identitymesh.cli.main import PROGRAM, SECRETS_PROGRAM, completing
+from identitymesh.cli.main import BROKEN_PIPE, PROGRAM, SECRETS_PROGRAM, completing
 from identitymesh.cli.output import Output
 from identitymesh.cli.overview import command_names, overview, version
 from identitymesh.cli.session import Openers, Session, session_of
 from identitymesh.errors import ExitCode, MeshError, UsageError
 
 INTERRUPTED: Final = 130  # as every program that Ctrl-C ended
-BROKEN_PIPE: Final = 141  # as every program whose reader went away
 _JSON: Final = "--json"
 _DEBUG: Final = "--debug"
 
@@ -34,19 +33,24 @@ class Unforeseen(MeshError):
 def carry_out(program: str, arguments: Sequence[str], openers: Openers) -> int:
     """Run one call of one of the two programs."""
     _print_everything_printable()
+    stdout = sys.stdout
     session = Session(Output(as_json=_given(arguments, _JSON)), openers, debug=_given(arguments, _DEBUG))
     try:
         code = _invoke(program, arguments, session)
-        session.out.flush()
+        session.out.finish()
     except BrokenPipeError:
         return _reader_is_gone()
+    except SystemExit:
+        if sys.stdout is not stdout:  # Typer puts another one in its place when nobody reads on
+            return _reader_is_gone()
+        raise
     return code
 
 
 def _invoke(program: str, arguments: Sequence[str], session: Session) -> int:
     out = session.out
     try:
-        command = _parser(program, arguments)
+        command = parser(program, arguments)
         answer = command.main(args=list(arguments), prog_name=program, standalone_mode=False, obj=session)
     except BrokenPipeError:
         raise
@@ -57,23 +61,23 @@ def _invoke(program: str, arguments: Sequence[str], session: Session) -> int:
         out.error(_usage(error))
         return int(ExitCode.USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        return _stopped(out)
+        return _stopped(session)
     except Exception as error:  # noqa: BLE001 - the one place where what nobody foresaw ends, instead of a traceback
         return _unforeseen(error, session)
     if answer == INTERRUPTED:  # Typer turns Ctrl-C into an exit with this code
-        return _stopped(out)
+        return _stopped(session)
     return answer if isinstance(answer, int) else int(ExitCode.DONE)
 
 
-def _stopped(out: Output) -> int:
-    out.note("stopped; what was done until here is kept, and the same command carries on", style="")
+def _stopped(session: Session) -> int:
+    session.out.stopped(session.when_stopped, INTERRUPTED)
     return INTERRUPTED
 
 
 def _usage(error: typer.TyperException) -> UsageError:
     ctx = getattr(error, "ctx", None)
     message = error.format_message().strip()
-    if type(error).__name__ == "NoArgsIsHelpError" and ctx is not None:
+    if ctx is not None and (type(error).__name__ == "NoArgsIsHelpError" or message == "Missing command."):
         return UsageError(f"{ctx.command_path} needs a command", hint=_choices(ctx))
     hint = f"See: {ctx.command_path} --help" if ctx is not None else ""
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
@@ -120,7 +124,8 @@ def _given(arguments: Sequence[str], option: str) -> bool:
 # Parsing
 
 
-def _parser(program: str, arguments: Sequence[str]) -> Any:
+def parser(program: str, arguments: Sequence[str]) -> Any:
+    """The Typer command of a program, with the commands that these arguments may call."""
     app = typer.Typer(
         name=program,
         rich_markup_mode=None,
@@ -159,12 +164,10 @@ def _before(arguments: Sequence[str], word: str, option: str) -> bool:
 
 
 def _offer_json(command: Any, option: Any = None) -> None:
-    """Every command has --json, without saying so in each."""
+    """Every command has --json, and takes it at any place; without saying so in each."""
     option = option if option is not None else _json_option()
-    children = getattr(command, "commands", None)
-    if children is None:
-        command.params.append(option)
-    for child in (children or {}).values():
+    command.params.append(option)
+    for child in getattr(command, "commands", {}).values():
         _offer_json(child, option)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "identitymesh"
 SECRETS_PROGRAM = "secretscli"
+BROKEN_PIPE = 141  # as every program whose reader went away
 
 
 def run(*, open_installation: InstallationOpener, initialise: Initialise, argv: Sequence[str] | None = None) -> int:
@@ -66,4 +67,5 @@ def _write(stream: TextIO, text: str, code: int) -> int:
         stream.flush()
     except BrokenPipeError:  # nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return BROKEN_PIPE
     return code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -17,7 +17,17 @@ Rows = Annotated[int, typer.Option("--rows", min=0, metavar="N", help="How many 
 Person = Annotated[str | None, typer.Option("--person", metavar="ANCHOR", help="Only the rows of this person.")]
 RunId = Annotated[int, typer.Argument(metavar="ID", help="Number of the run, as `runs list` shows it.", min=1)]
 
+STOPPED: Final = "stopped; what was done until here is kept, and the next run carries on"
+
 Commands = dict[str, Callable[..., object]]
+
+# For commands that people give a secret by mistake: everything behind the reference is taken in, so that the refusal is
+# ours and repeats none of it. Not even -h is an option there, a value may begin with it.
+TAKES_ANYTHING: Final = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": ["--help"],
+}
 
 
 def add_group(app: typer.Typer, name: str, help_text: str, commands: Commands) -> typer.Typer:

@@ -39,6 +39,7 @@ class Output:
         self._stdout = stdout if stdout is not None else sys.stdout
         self._stderr = stderr if stderr is not None else sys.stderr
         self._environment = environment
+        self._warnings: list[str] = []
 
     # For people
 
@@ -60,14 +61,12 @@ class Output:
             lines = text.splitlines()
             self._stdout.write("".join(clean(line.replace("\t", "    ")) + "\n" for line in lines))
 
-    def note(self, text: str, *, style: Style = "dim") -> None:
-        """One line on standard error for a person; nothing with ``--json``."""
-        if not self.json:
-            self._write(self._stderr, text, style)
-
     def warning(self, text: str) -> None:
-        """One line on standard error, also with ``--json``."""
-        self._write(self._stderr, f"warning: {text}", "yellow")
+        """One line on standard error; with ``--json`` part of the document there."""
+        if self.json:
+            self._warnings.append(text)
+        else:
+            self._write(self._stderr, f"warning: {text}", "yellow")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
         """Rows under their titles. ``right``: the columns of numbers."""
@@ -131,8 +130,7 @@ class Output:
     def error(self, error: MeshError) -> None:
         """Why the command failed, and what to do; on standard error."""
         if self.json:
-            text = json.dumps(error_document(error), ensure_ascii=False, indent=2)
-            self._stderr.write(clean_json(text) + "\n")
+            self._aside(error_document(error))
             return
         if isinstance(error, DefinitionRefused):
             for problem in error.problems:
@@ -142,6 +140,15 @@ class Output:
         for line in [*more, *error.hint.splitlines()]:
             self._write(self._stderr, f"  {line}", "")
 
+    def stopped(self, text: str, code: int) -> None:
+        """One calm line after Ctrl-C."""
+        if self.json:
+            self._aside(
+                {"error": {"code": "stopped", "message": text, "hint": "", "retryable": True, "exit_code": code}}
+            )
+        else:
+            self._write(self._stderr, text, "")
+
     # Streams
 
     @property
@@ -149,10 +156,22 @@ class Output:
         """Whether standard output is a terminal."""
         return self._stdout.isatty()
 
+    def finish(self) -> None:
+        """Nothing more comes."""
+        if self._warnings:
+            self._aside({})
+        self.flush()
+
     def flush(self) -> None:
         """Everything that was printed is out."""
         self._stdout.flush()
         self._stderr.flush()
+
+    def _aside(self, content: dict[str, Any]) -> None:
+        """The one JSON document on standard error."""
+        whole = content | ({"warnings": list(self._warnings)} if self._warnings else {})
+        self._warnings.clear()
+        self._stderr.write(clean_json(json.dumps(whole, ensure_ascii=False, indent=2)) + "\n")
 
     def _coloured(self, stream: TextIO) -> bool:
         environment = self._environment

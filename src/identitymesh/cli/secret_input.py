@@ -33,9 +33,9 @@ def read_value(reference: str, *, raw: bool) -> Secret:
 
 def _from_standard_input(*, raw: bool) -> Secret:
     value = sys.stdin.buffer.read(MOST_BYTES)
-    if not raw:
-        value = value.removesuffix(b"\n").removesuffix(b"\r") if value.endswith(b"\r\n") else value.removesuffix(b"\n")
-    return Secret(value)
+    if raw:
+        return Secret(value)
+    return Secret(value.removesuffix(b"\r\n") if value.endswith(b"\r\n") else value.removesuffix(b"\n"))
 
 
 def _ask(prompt: str) -> Secret:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from identitymesh.cli.options import Commands
+from identitymesh.cli.options import TAKES_ANYTHING, Commands
 from identitymesh.cli.secret_actions import About, Reference, delete, exists, get, list_secrets, store
 from identitymesh.cli.secret_input import read_value
 from identitymesh.cli.session import session_of
@@ -16,7 +16,7 @@ from identitymesh.secrets.references import parse
 
 
 def register(app: typer.Typer) -> None:
-    app.command("set", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(set_secret)
+    app.command("set", context_settings=TAKES_ANYTHING)(set_secret)
     commands: Commands = {"get": get, "exists": exists, "list": list_secrets, "delete": delete}
     for name, function in commands.items():
         app.command(name)(function)
@@ -27,7 +27,7 @@ def set_secret(
     *,
     reference: Reference,
     value: Annotated[
-        str | None, typer.Argument(metavar="[VALUE]", help="Better left out: then it is asked for, or standard input.")
+        str | None, typer.Argument(metavar="VALUE", help="Better left out: then it is asked for, or standard input.")
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Keep all bytes of standard input, the last newline too.")] = False,
 ) -> None:

@@ -29,6 +29,7 @@ class Session:
     openers: Openers
     home: Path | None = None
     debug: bool = False
+    when_stopped: str = "stopped"
 
     @contextmanager
     def installation(self) -> Iterator[Installation]:

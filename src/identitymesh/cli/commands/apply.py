@@ -1,4 +1,4 @@
-"""Put a definition file into force: connectors and rules as code."""
+"""Put a definition file, connectors and rules, into force."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say where every value of a person comes from, and what lost against it."""
+"""Say where each value of a person comes from, and what lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make a new installation in this folder; its first line of output is the recovery key."""
+"""Make a new installation here; its first line is the recovery key."""
 
 from __future__ import annotations
 

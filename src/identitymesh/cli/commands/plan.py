@@ -1,4 +1,4 @@
-"""Read everything, and show what each target would get; writes to no target."""
+"""Read everything and show what would change; writes to no target."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from identitymesh.cli.definition_text import read_definition
 from identitymesh.cli.documents import document
-from identitymesh.cli.options import Connectors, Delta, Person, Rows
+from identitymesh.cli.options import STOPPED, Connectors, Delta, Person, Rows
 from identitymesh.cli.session import Session, session_of
 from identitymesh.errors import UsageError
 from identitymesh.runs.reports import RowView, RunReport
@@ -35,6 +35,7 @@ def plan(
     The plan is stored: `run --plan ID` carries out exactly this one. With --definition nothing is stored.
     """
     session = session_of(ctx)
+    session.when_stopped = STOPPED
     if definition is not None and (delta or connector):
         raise UsageError(
             "--definition goes with neither --delta nor --connector", hint="A preview looks at everything."

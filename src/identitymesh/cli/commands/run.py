@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from identitymesh.cli.documents import document
-from identitymesh.cli.options import Connectors, Delta
+from identitymesh.cli.options import STOPPED, Connectors, Delta
 from identitymesh.cli.session import session_of
 from identitymesh.errors import UsageError
 
@@ -35,6 +35,7 @@ def run(
     if plan is not None and (delta or connector):
         raise UsageError("--plan goes with neither --delta nor --connector", hint="A plan is carried out as it is.")
     session = session_of(ctx)
+    session.when_stopped = STOPPED
     out = session.out
     with session.installation() as installation, out.progress() as progress:
         engine = installation.engine

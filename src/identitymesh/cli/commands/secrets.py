@@ -1,4 +1,4 @@
-"""Store, list, verify and delete credentials; shows one only when asked to."""
+"""Store, list, verify and delete credentials."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from identitymesh.cli.options import Commands, add_group
+from identitymesh.cli.options import TAKES_ANYTHING, Commands, add_group
 from identitymesh.cli.secret_actions import (
     About,
     Cadence,
@@ -29,8 +29,7 @@ from identitymesh.secrets.references import parse
 
 def register(app: typer.Typer) -> None:
     group = add_group(app, "secrets", "Store, list, verify and delete credentials.", {})
-    # Everything behind the reference is taken in, so that the refusal is ours and repeats none of it.
-    group.command("set", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(set_secret)
+    group.command("set", context_settings=TAKES_ANYTHING)(set_secret)
     commands: Commands = {"get": get, "exists": exists, "list": list_secrets, "delete": delete, "verify": verify}
     for name, function in commands.items():
         group.command(name)(function)

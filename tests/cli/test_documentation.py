@@ -1,0 +1,26 @@
+"""What the pages say of the command line is what it does."""
+
+import re
+import subprocess
+
+from identitymesh.cli.application import INTERRUPTED
+from identitymesh.cli.documentation import page
+from identitymesh.cli.main import BROKEN_PIPE
+from identitymesh.errors import ExitCode
+from tests.house_rules.repository import ROOT
+
+
+def test_the_page_of_commands_is_current() -> None:
+    assert (ROOT / "docs/reference/cli.md").read_text() == page(), "run scripts/document-cli"
+
+
+def test_the_page_is_the_same_wherever_it_is_written() -> None:
+    before = (ROOT / "docs/reference/cli.md").read_bytes()
+    subprocess.run([ROOT / "scripts/document-cli"], check=True, cwd="/")
+    assert (ROOT / "docs/reference/cli.md").read_bytes() == before
+
+
+def test_every_exit_code_is_explained() -> None:
+    text = (ROOT / "docs/reference/exit-codes.md").read_text()
+    rows = {int(code): name.strip() for code, name in re.findall(r"^\| (\d+) \| ([a-z ]*)\|", text, re.MULTILINE)}
+    assert rows == {int(code): code.name.lower() for code in ExitCode} | {INTERRUPTED: "", BROKEN_PIPE: ""}
