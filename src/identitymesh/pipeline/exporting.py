@@ -57,10 +57,10 @@ def refused(account: Account, sent: Account, code: str, reason: str) -> Account:
 
 def failed(account: Account, sent: Account, code: str, reason: str) -> Account:
     """No answer, or not now: tried again by the next run, parked after :data:`MAX_TRIES`."""
+    # A create without an answer stays "sending", whatever the row says by now: it must be looked up before the next.
     if account.row_digest != sent.row_digest:
-        return _calm(account)
+        return account if sent.kind == "create" else _calm(account)
     attempts = account.attempts + 1
-    # A create without an answer stays "sending": it must be looked up before it is sent again.
     status = "parked" if attempts >= MAX_TRIES and sent.kind != "create" else account.status
     return replace(account, status=status, error_code=code, error=reason, attempts=attempts)
 

@@ -215,7 +215,7 @@ class PlanStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One row that is about to be sent. ``recovering``: an earlier answer was lost."""
+    """One row that is about to be sent. ``recovering``: tried before, and the target may have it already."""
 
     account: Account
     anchor: str | None

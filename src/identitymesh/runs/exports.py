@@ -156,7 +156,7 @@ class _Sender:
     def _create(self, attempt: Attempt) -> Result:
         account = attempt.account
         if attempt.recovering and (existing := self._lookup(account)) is not None:
-            return self._complete(attempt, existing)
+            return self._complete(attempt, existing) if account.status == "sending" else self._stale(attempt, existing)
         try:
             entry = self._facade.create(account.object, attributes_of(account.desired))
         except ObjectExists:

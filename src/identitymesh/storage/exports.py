@@ -42,7 +42,8 @@ class SqlExports:
         with self._database.write() as connection:
             assert_held(connection, lease)
             rows = list(connection.execute(query))
-            attempts = [Attempt(account_value(row), row.anchor, row.status == "sending") for row in rows]
+            # Parked creates too: the reason may have been that a lookup found accounts of this person.
+            attempts = [Attempt(account_value(row), row.anchor, row.status != "idle") for row in rows]
             places = [one.account.place for one in attempts]
             if places:
                 mine = tuple_(_ACCOUNT.identity_id, _ACCOUNT.connector, _ACCOUNT.object).in_(places)
@@ -68,14 +69,18 @@ class SqlExports:
             tx.audit([result.event for result in results])
 
     def put_back(self, attempts: Sequence[Attempt], lease: Lease) -> None:
-        """Rows that were marked and not tried. Those whose answer was lost before stay marked."""
-        places = [one.account.place for one in attempts if not one.recovering]
-        if not places:
+        """Rows that were marked and not tried are what they were before: idle, parked, or without an answer."""
+        by_status: dict[str, list[tuple[int, str, str]]] = {}
+        for one in attempts:
+            by_status.setdefault(one.account.status, []).append(one.account.place)
+        by_status.pop("sending", None)
+        if not by_status:
             return
         with self._database.write() as connection:
             assert_held(connection, lease)
-            mine = tuple_(_ACCOUNT.identity_id, _ACCOUNT.connector, _ACCOUNT.object).in_(places)
-            connection.execute(update(m.account).where(mine).values(status="idle"))
+            for status, places in by_status.items():
+                mine = tuple_(_ACCOUNT.identity_id, _ACCOUNT.connector, _ACCOUNT.object).in_(places)
+                connection.execute(update(m.account).where(mine).values(status=status))
 
     def waiting(self, connector: str, frozen: Collection[str]) -> int:
         query = select(func.count()).select_from(m.account).where(*_released(connector, frozen))
