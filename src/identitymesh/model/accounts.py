@@ -64,6 +64,8 @@ def settle(account: Account) -> Account:
         row = digest("\n".join([kind, account.desired or "", account.known or ""]).encode())
     if (kind, row) == (account.kind, account.row_digest):
         return account
+    if kind is None:  # carried out, or not wanted any more: the same change another day is approved anew
+        account = replace(account, approved=None, released=None)
     return replace(
         account,
         kind=kind,
