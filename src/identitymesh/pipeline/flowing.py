@@ -28,7 +28,7 @@ class Candidate:
 class RuleProblem:
     """A rule that failed on one object; names the rule, never the value."""
 
-    rule: str
+    rule: FlowRule
     connector: str
     key: str
     message: str
@@ -47,14 +47,14 @@ def candidates(
             continue
         values, failures = plan.evaluate(stored.attributes)
         for index, message in failures:
-            problems.append(RuleProblem(plan.rules[index].name, stored.id.connector, stored.id.key, message))
+            problems.append(RuleProblem(plan.rules[index], stored.id.connector, stored.id.key, message))
         for rule, value in zip(plan.rules, values, strict=True):
             if value is None:
                 continue
             try:
                 fitting = fit(value, attributes[rule.target])
             except EvaluationError as error:
-                problems.append(RuleProblem(rule.name, stored.id.connector, stored.id.key, str(error)))
+                problems.append(RuleProblem(rule, stored.id.connector, stored.id.key, str(error)))
                 continue
             if fitting is not None:
                 offered.setdefault(rule.target, []).append(Candidate(rule, stored.id.key, fitting))
@@ -64,8 +64,17 @@ def candidates(
     return offered, problems
 
 
-def flow(offered: Mapping[str, Sequence[Candidate]], before: Mapping[str, Held], now: str) -> dict[str, Held]:
-    """The winners. ``since`` stays where value and origin stay; ``now`` is RFC 3339."""
+def flow(
+    offered: Mapping[str, Sequence[Candidate]],
+    before: Mapping[str, Held],
+    now: str,
+    failed: Sequence[RuleProblem] = (),
+) -> dict[str, Held]:
+    """The winners. ``since`` stays where value and origin stay; ``now`` is RFC 3339.
+
+    A rule that failed says neither a value nor its absence: what it gave before stands, unless a better rule offers
+    something.
+    """
     values: dict[str, Held] = {}
     for name, several in offered.items():
         best = several[0]
@@ -73,6 +82,13 @@ def flow(offered: Mapping[str, Sequence[Candidate]], before: Mapping[str, Held],
         held = Held(best.value, rule.name, rule.connector, best.key, rule.confidence, now)
         earlier = before.get(name)
         values[name] = earlier if earlier is not None and earlier.same_origin(held) else held
+    for problem in failed:
+        name = problem.rule.target
+        earlier = before.get(name)
+        if earlier is None or (earlier.rule, earlier.key) != (problem.rule.name, problem.key):
+            continue
+        if name not in offered or offered[name][0].rule.rank > problem.rule.rank:
+            values[name] = earlier
     return values
 
 

@@ -10,15 +10,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from identitymesh.errors import EvaluationError
-from identitymesh.model.attributes import Attributes
 from identitymesh.model.identities import Held, Identity
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.pipeline import flowing, joining
 from identitymesh.pipeline.importing import Staged
-from identitymesh.rules.join import JoinPlan, key_text, key_texts
+from identitymesh.rules.join import JoinPlan, key_text
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs.accounts import AccountWork
 from identitymesh.runs.contract import Issue, MeshTransaction, Pair
+from identitymesh.runs.keys import KeyIndex, join_pairs
 from identitymesh.runs.people import person_events
 
 MAX_ROUNDS = 20  # a chain of objects that find each other only through each other's values
@@ -51,7 +51,7 @@ class Evaluation:
         self._after: dict[int, Identity] = {}
         self._touched: dict[int, None] = {}  # identities whose values must be worked out again, in order
         self._accounts = AccountWork(tx, rules)
-        self._keys: dict[tuple[str, Pair], set[int]] = {}
+        self._keys = KeyIndex(tx)
         self._next_id: int | None = None
         self.outcome = Outcome()
 
@@ -124,27 +124,16 @@ class Evaluation:
             plan = self._rules.joins[stored.id.connector, stored.id.object]
             by_type.setdefault(stored.id.object, set()).update(joining.waiting_keys(stored.attributes, plan))
         for type_name, pairs in by_type.items():
-            self._fetch_keys(type_name, pairs)
+            self._keys.fetch(type_name, pairs)
         for stored in objects:
             self._join_one(stored)
-
-    def _fetch_keys(self, type_name: str, pairs: Collection[Pair]) -> None:
-        missing = [pair for pair in pairs if (type_name, pair) not in self._keys]
-        for pair, ids in self.tx.candidates(type_name, missing).items():
-            self._keys[type_name, pair] = ids
-        for pair in missing:
-            self._keys.setdefault((type_name, pair), set())
-        for identity_id, identity in self._after.items():  # what this batch has changed already counts
-            before = self._before.get(identity_id)
-            if identity.type == type_name:
-                self._move_keys(identity, before)
 
     def _join_one(self, stored: StoredObject) -> None:
         type_name = stored.id.object
         plan = self._rules.joins[stored.id.connector, stored.id.object]
 
         def find(attribute: str, text: str) -> Collection[int]:
-            return self._keys.get((type_name, (attribute, text)), ())
+            return self._keys.find(type_name, (attribute, text))
 
         found = joining.join(stored.attributes, plan, find, holds=self._holds(stored, fallback=False))
         match found:
@@ -180,8 +169,8 @@ class Evaluation:
                 f"rule {rule} would create a person without {mesh_type.anchor}; a flow rule must give it",
             )
         else:
-            self._fetch_keys(mesh_type.name, [(mesh_type.anchor, anchor)])
-            if self._keys[mesh_type.name, (mesh_type.anchor, anchor)]:
+            self._keys.fetch(mesh_type.name, [(mesh_type.anchor, anchor)])
+            if self._keys.find(mesh_type.name, (mesh_type.anchor, anchor)):
                 refused = "anchor-taken", f"rule {rule} would create a second person with the same {mesh_type.anchor}"
         if refused:
             self._objects[stored.id] = replace(stored, state="unjoined", identity_id=None, joined_by=None)
@@ -200,9 +189,9 @@ class Evaluation:
     def _flow(self, objects: Sequence[StoredObject], type_name: str, before: Mapping[str, Held]) -> dict[str, Held]:
         offered, problems = flowing.candidates(objects, self._rules, type_name)
         for problem in problems:
-            message = f"rule {problem.rule}: {problem.message}"
+            message = f"rule {problem.rule.name}: {problem.message}"
             self.outcome.issues.append(Issue(problem.connector, problem.key, "rule-failed", message))
-        return flowing.flow(offered, before, self._now)
+        return flowing.flow(offered, before, self._now, problems)
 
     def _evaluate_new(self, identity_id: int) -> None:
         identity = self._after[identity_id]
@@ -263,24 +252,13 @@ class Evaluation:
         return join_pairs(identity.attributes, mesh_type.join_attributes) if mesh_type else set()
 
     def _move_keys(self, after: Identity, before: Identity | None) -> None:
-        old = self._pairs(before) if before else set()
-        new = self._pairs(after)
-        for pair in old - new:
-            self._keys.get((after.type, pair), set()).discard(after.id)
-        for pair in new:
-            ids = self._keys.get((after.type, pair))
-            if ids is not None:
-                ids.add(after.id)
+        self._keys.move(after.type, after.id, self._pairs(before) if before else (), self._pairs(after))
 
     def _retry_waiting(self) -> bool:
         """Try objects again that wait for a key which this batch gave to, or took from, somebody."""
         again: list[StoredObject] = []
         for type_name in self._rules.types:
-            moved: set[Pair] = set()
-            for identity_id, after in self._after.items():
-                if after.type == type_name:
-                    before = self._before.get(identity_id)
-                    moved |= self._pairs(after) ^ (self._pairs(before) if before else set())
+            moved = self._keys.moved(type_name)
             ids = self.tx.waiting(type_name, moved) if moved else set()
             mine = {one.id for one in self._objects.values() if one.identity_id is None and one.state != "aside"}
             stored = self.tx.objects_by_id(
@@ -338,8 +316,3 @@ class Evaluation:
 
     def _issue(self, stored: StoredObject, code: str, message: str) -> None:
         self.outcome.issues.append(Issue(stored.id.connector, stored.id.key, code, message))
-
-
-def join_pairs(attributes: Attributes, names: Sequence[str]) -> set[Pair]:
-    """The join keys of an identity."""
-    return {(name, text) for name in names for text in key_texts(attributes.get(name))}
