@@ -156,15 +156,12 @@ class SqlMeshTransaction:
         for place, keys in _keys_by_place(pairs).items():
             for some in chunks(keys):
                 self._connection.execute(delete(m.waiting_key).where(*_at(m.waiting_key, place, some)))
-        rows = {
-            (one.connector, one.object, one.key, attribute): value
+        rows = [
+            {"connector": one.connector, "object": one.object, "key": one.key, "attribute": attribute, "value": value}
             for one, several in pairs.items()
             for attribute, value in several
-        }
-        names = ("connector", "object", "key", "attribute")
-        self._many(
-            insert(m.waiting_key), [dict(zip(names, key, strict=True)) | {"value": v} for key, v in rows.items()]
-        )
+        ]
+        self._many(insert(m.waiting_key), rows)
 
     def put_identities(self, new: Sequence[Identity], changed: Sequence[Identity], ruleset: int) -> None:
         rows = [{**identity_row(one, ruleset, self._now), "created_at": self._now} for one in new]

@@ -46,12 +46,14 @@ Index(
 waiting_key = Table(  # join keys of objects that are joined to nobody: tried again when an identity gets such a key
     "waiting_key",
     metadata,
-    Column("connector", String(64), primary_key=True),
-    Column("object", String(64), primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("attribute", String(128), primary_key=True),  # of the mesh
+    Column("id", RowId, primary_key=True),
+    Column("connector", String(64), nullable=False),
+    Column("object", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("attribute", String(128), nullable=False),  # of the mesh
     Column("value", Text, nullable=False),
 )
+Index("ix_waiting_key_object", waiting_key.c.connector, waiting_key.c.object, waiting_key.c.key)
 Index("ix_waiting_key_value", waiting_key.c.object, waiting_key.c.attribute, waiting_key.c.value)
 
 identity = Table(

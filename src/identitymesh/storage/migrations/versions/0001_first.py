@@ -197,14 +197,16 @@ def upgrade() -> None:
     )
     op.create_table(
         "waiting_key",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("connector", sa.String(length=64), nullable=False),
         sa.Column("object", sa.String(length=64), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("attribute", sa.String(length=128), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("connector", "object", "key", "attribute", name=op.f("pk_waiting_key")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_waiting_key")),
     )
     with op.batch_alter_table("waiting_key", schema=None) as batch_op:
+        batch_op.create_index("ix_waiting_key_object", ["connector", "object", "key"], unique=False)
         batch_op.create_index("ix_waiting_key_value", ["object", "attribute", "value"], unique=False)
 
     op.create_table(
@@ -357,6 +359,7 @@ def downgrade() -> None:
     op.drop_table("watermark")
     with op.batch_alter_table("waiting_key", schema=None) as batch_op:
         batch_op.drop_index("ix_waiting_key_value")
+        batch_op.drop_index("ix_waiting_key_object")
 
     op.drop_table("waiting_key")
     op.drop_table("target_gate")
