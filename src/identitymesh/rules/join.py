@@ -55,12 +55,18 @@ def _present(rule: JoinRule, attributes: Mapping[str, Value]) -> bool:
         raise EvaluationError(f"rule {rule.name}, present_when: {error}") from None
 
 
+KEY_LENGTH = 500  # characters; what is longer fits into no index, and names nobody
+
+
 def key_text(value: object) -> str | None:
-    """A value as a join key: text as it is, numbers in decimal. Truth values, bytes and empty text join nobody."""
+    """A value as a join key: text as it is, numbers in decimal.
+
+    Truth values, bytes, empty text and text of more than :data:`KEY_LENGTH` characters join nobody.
+    """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None
     text = str(value)
-    return text or None
+    return text if 0 < len(text) <= KEY_LENGTH else None
 
 
 def key_texts(value: Value | None) -> list[str]:

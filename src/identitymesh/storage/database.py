@@ -158,14 +158,16 @@ def _translate(error: exc.DBAPIError, where: str) -> StorageError:
         return DatabaseLocked(
             f"{where}: locked by another program", hint="Wait for it to end, then run the command again."
         )
-    unreachable = error.connection_invalidated or isinstance(error, exc.OperationalError)
-    if unreachable:
+    # Of what PostgreSQL itself says, only these concern the connection: 08 connection, 28 login, 3D no such database,
+    # 53 resources, 55 not in this state, 57 stopped by somebody, 58 its system.
+    state = getattr(original, "sqlstate", None)
+    concerns_connection = state is None or state[:2] in {"08", "28", "3D", "53", "55", "57", "58"}
+    if error.connection_invalidated or (isinstance(error, exc.OperationalError) and concerns_connection):
         return DatabaseUnreachable(
             f"{where}: {text}", hint="Check that the database runs and that database.url is right."
         )
     # Server messages of data errors can quote values: only the kind is passed on.
-    state = getattr(original, "sqlstate", None) or type(original).__name__
-    return StorageError(f"{where}: the database refused a statement ({state})")
+    return StorageError(f"{where}: the database refused a statement ({state or type(original).__name__})")
 
 
 def sqlite_file(url: str) -> Path | None:
