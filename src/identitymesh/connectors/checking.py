@@ -14,6 +14,7 @@ from typing import Any, Final
 from identitymesh.connectors.contract import BadEntry, Entry
 
 MAX_KEY: Final = 1024  # characters
+MAX_KEY_BYTES: Final = 2048  # of UTF-8: an entry of a PostgreSQL index has about 2,700
 MAX_VALUE: Final = 1_048_576 - 4096  # bytes of UTF-8 or of binary: 1 MiB with what surrounds it
 _SHORT: Final = MAX_VALUE // 4  # characters that fit whatever they are
 _INTEGERS: Final = (-(2**63), 2**63 - 1)
@@ -27,7 +28,12 @@ def key_fault(key: Any) -> str | None:
         return "it has no key"
     if len(key) > MAX_KEY:
         return f"its key has {len(key):,} characters; at most {MAX_KEY:,} are possible"
-    return _text_fault("its key", key)
+    return _text_fault("its key", key) or _key_size_fault(key)
+
+
+def _key_size_fault(key: str) -> str | None:
+    size = len(key.encode())
+    return None if size <= MAX_KEY_BYTES else f"its key has {size:,} bytes; at most {MAX_KEY_BYTES:,} are possible"
 
 
 def entry_fault(entry: Entry) -> str | None:
