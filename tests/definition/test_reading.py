@@ -119,6 +119,7 @@ def test_a_password_in_a_url() -> None:
         ("confidence: 60", "confidence: 101", "less than or equal to 100"),
         ("name: hr-mail", "name: hr-id", "another rule of this stage has this name"),
         ("ToLower([mail])", "ToLowr([mail])", "unknown function ToLowr; did you mean ToLower?"),
+        ("      on_leave: disable", "      when: '\"yes\"'\n      on_leave: disable", "condition"),
         ('userName: "[mail]"', 'userName: "[mial]"', "did you mean"),
         ("  crm: {delete", "  crn: {delete", "no projection writes to a connector of this name; did you mean crm?"),
         ("many: true", "many: perhaps", "boolean"),

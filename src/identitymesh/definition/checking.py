@@ -12,6 +12,7 @@ from identitymesh.errors import ExpressionError
 from identitymesh.rules.expressions import Checked
 from identitymesh.rules.expressions import check as check_expression
 
+_CONDITIONS = (("when",), ("present_when",))  # what follows ("rules", stage, index)
 Finding = tuple[Path, str, str]  # path, message, severity
 
 
@@ -41,7 +42,7 @@ def check(shape: DefinitionShape, objects: Mapping[str, frozenset[str]]) -> tupl
     checked: dict[Path, Checked] = {}
     for path, text, names in _all_expressions(shape):
         try:
-            checked[path] = check_expression(text, names=names)
+            checked[path] = check_expression(text, names=names, condition=path[3:] in _CONDITIONS)
         except ExpressionError as error:
             findings.append((path, f"{error} (line {error.line}, column {error.column} of the expression)", "error"))
     return Expressions(checked), findings
