@@ -6,11 +6,10 @@ their target alone, so that one slow target never holds the mesh.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -36,7 +35,7 @@ from identitymesh.runs.exports import ExportWork, export
 from identitymesh.runs.imports import Imported, Work, import_objects, refresh
 from identitymesh.runs.keeping import kept, wait_for
 from identitymesh.runs.planning import make_plan, release
-from identitymesh.runs.recording import summary
+from identitymesh.runs.recording import Recorded, summary
 from identitymesh.runs.reports import ExportReport, ImportReport, Progress
 from identitymesh.secrets.resolver import ConnectorSecrets, RunCredentials
 from identitymesh.secrets.store import SecretStore
@@ -58,27 +57,6 @@ class Parts:
     folder: Path  # paths in a definition start here
     actor: str
     clock: Callable[[], datetime]
-
-
-@dataclass(slots=True)
-class Recorded:
-    """What a run did, as it grows."""
-
-    imports: list[ImportReport] = field(default_factory=list)
-    people: Counter[str] = field(default_factory=Counter)
-    exports: list[ExportReport] = field(default_factory=list)
-    issues: list[Issue] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    held: bool = False
-    cut_short: dict[str, str] = field(default_factory=dict)
-
-    def state(self) -> str:
-        """The name of the end."""
-        failed = any(one.error_code for one in self.imports) or any(one.error_code for one in self.exports)
-        unsent = any(one.stale or one.parked for one in self.exports)
-        if failed or unsent or self.issues:
-            return "problems"
-        return "held" if self.held else "done"
 
 
 @dataclass(frozen=True, slots=True)

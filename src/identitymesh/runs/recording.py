@@ -1,19 +1,38 @@
-"""A run's report to and from what is stored of it."""
+"""What a run did, as it grows, as it is stored, and as the report that is made of that."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from identitymesh.runs.contract import PlanStore, RunStore, StoredRun
+from identitymesh.runs.contract import Issue, PlanStore, RunStore, StoredRun
 from identitymesh.runs.planning import target_reports
 from identitymesh.runs.reports import ExportReport, ImportReport, RunReport
 
-if TYPE_CHECKING:
-    from identitymesh.runs.cycle import Recorded
-
 SHOWN_ISSUES = 200
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What a run did, as it grows."""
+
+    imports: list[ImportReport] = field(default_factory=list)
+    people: Counter[str] = field(default_factory=Counter)
+    exports: list[ExportReport] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    held: bool = False
+    cut_short: dict[str, str] = field(default_factory=dict)
+
+    def state(self) -> str:
+        """The name of the end."""
+        failed = any(one.error_code for one in self.imports) or any(one.error_code for one in self.exports)
+        unsent = any(one.stale or one.parked for one in self.exports)
+        if failed or unsent or self.issues:
+            return "problems"
+        return "held" if self.held else "done"
 
 
 def summary(recorded: Recorded) -> dict[str, Any]:
