@@ -106,6 +106,18 @@ def test_nothing_to_do_is_said(shell: Shell, command: str) -> None:
     assert answer.out.endswith("Nothing to do: every target holds what it should.\n")
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_nothing_to_write_because_of_held_absences_is_not_called_nothing_to_do(shell: Shell, command: str) -> None:
+    held = [ImportReport("hr", "user", "full", complete=True, held_absences=999, held_reason="999 of 999 are missing")]
+    shell.installation.engine.report = replace(run_report(command=command, state="held", targets=IDLE), imports=held)
+    shell.installation.engine.plan_rows = []
+    answer = shell(command)
+    assert answer.code == ExitCode.HELD
+    assert "Nothing to do" not in answer.out
+    assert answer.out.endswith("No target gets anything by this plan.\n")
+    assert "    believe it:  identitymesh runs approve 7" in answer.out.splitlines()
+
+
 def test_nothing_is_planned_for_a_person(shell: Shell) -> None:
     answer = shell("plan", "--person", "424242")
     assert "Nothing is planned for 424242. What is known of this person: identitymesh explain 424242" in answer.out
@@ -162,7 +174,8 @@ def test_what_a_run_could_not_do_is_told_in_words(shell: Shell) -> None:
     for line in (
         "  hr: unreachable: nobody answers",
         "    Is it on?",
-        "  csv: 3 absences held: 3 of 13 are missing",
+        "  csv: 3 absences held: 3 of 13 are missing; until that is approved they stay",
+        "    believe it:  identitymesh runs approve 7",
         "  crm: throttled: too fast",
         "    Wait.",
         "Problems: 40",

@@ -50,7 +50,7 @@ def _code_of(error_code: str) -> ExitCode:
 def show_run(out: Output, report: RunReport) -> None:
     """Everything a run says of itself, but for the rows of its plan."""
     _head(out, report)
-    _imports(out, report.imports)
+    _imports(out, report.imports, report.run_id)
     people = counts(report.people)
     if people:
         out.heading(f"People: {people}")
@@ -75,7 +75,7 @@ def _head(out: Output, report: RunReport) -> None:
         out.line(f"  {report.error_code}: {report.error}", style="red")
 
 
-def _imports(out: Output, imports: Sequence[ImportReport]) -> None:
+def _imports(out: Output, imports: Sequence[ImportReport], run_id: int) -> None:
     if not imports:
         return
     out.heading("Read")
@@ -91,9 +91,13 @@ def _imports(out: Output, imports: Sequence[ImportReport]) -> None:
             if one.hint:
                 out.line(f"    {one.hint}")
         if one.held_absences:
+            absences = plural(one.held_absences, "absence")
             out.line(
-                f"  {one.connector}: {plural(one.held_absences, 'absence')} held: {one.held_reason}", style="yellow"
+                f"  {one.connector}: {absences} held: {one.held_reason}; until that is approved they stay",
+                style="yellow",
             )
+            if run_id:
+                out.line(f"    believe it:  identitymesh runs approve {run_id}")
 
 
 def _outcome(one: ImportReport) -> str:
@@ -165,11 +169,20 @@ def _issues(out: Output, issues: Sequence[Issue], number: int) -> None:
         return
     out.heading(f"Problems: {count(max(number, len(issues)))}")
     for issue in issues[:MOST_ISSUES]:
-        subject = f"{issue.connector}/{issue.subject}" if issue.connector else issue.subject
+        subject = "/".join(part for part in (issue.connector, issue.subject) if part)
         out.line(f"  {subject}: {issue.code}: {issue.message}")
     more = max(number, len(issues)) - MOST_ISSUES
     if more > 0:
         out.line(f"  … and {count(more)} more", style="dim")
+
+
+def show_nothing_to_do(out: Output, report: RunReport) -> None:
+    """Why a plan without rows has none."""
+    out.line()
+    if report.state == "done":
+        out.line("Nothing to do: every target holds what it should.", style="green")
+    else:
+        out.line("No target gets anything by this plan.")
 
 
 # Rows

@@ -54,7 +54,7 @@ def plan(
 
 
 def _show(session: Session, report: RunReport, rows: list[RowView], person: str | None) -> int:
-    from identitymesh.cli.run_view import exit_code, show_rows, show_run
+    from identitymesh.cli.run_view import exit_code, show_nothing_to_do, show_rows, show_run
 
     out = session.out
     if out.json:
@@ -63,12 +63,13 @@ def _show(session: Session, report: RunReport, rows: list[RowView], person: str 
         return int(exit_code(report))
     show_run(out, report)
     show_rows(out, report, rows, person=person)
-    out.line()
     if report.state == "failed":
         return int(exit_code(report))
     if not report.row_count:
-        out.line("Nothing to do: every target holds what it should.", style="green")
-    elif report.run_id:
+        show_nothing_to_do(out, report)
+        return int(exit_code(report))
+    out.line()
+    if report.run_id:
         held = any(target.state == "held" for target in report.targets)
         what = "Approve and write" if held else "Write"
         out.line(f"Nothing was written. {what} exactly this: identitymesh run --plan {report.run_id}")

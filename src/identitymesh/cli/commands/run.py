@@ -30,7 +30,7 @@ def run(
     Without options it reads every connector completely. A target whose plan is above its limits is held and
     waits for approval; the others go on. Stopped or killed at any moment, the next run carries on.
     """
-    from identitymesh.cli.run_view import exit_code, show_run
+    from identitymesh.cli.run_view import exit_code, show_nothing_to_do, show_run
 
     if plan is not None and (delta or connector):
         raise UsageError("--plan goes with neither --delta nor --connector", hint="A plan is carried out as it is.")
@@ -48,7 +48,6 @@ def run(
         out.document(shown)
         return int(exit_code(report))
     show_run(out, report)
-    if report.state == "done" and not report.row_count:
-        out.line()
-        out.line("Nothing to do: every target holds what it should.", style="green")
+    if report.state != "failed" and not report.row_count:
+        show_nothing_to_do(out, report)
     return int(exit_code(report))

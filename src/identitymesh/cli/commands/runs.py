@@ -85,7 +85,9 @@ def approve(ctx: typer.Context, *, run_id: RunId, connector: Connectors = None) 
         session.out.document(decision)
         return
     _show_decision(session.out, decision, "approved")
-    if decision.rows or decision.absences:
+    if decision.absences:
+        session.out.line("See what follows from it: identitymesh plan")
+    elif decision.rows:
         session.out.line(f"Write it now: identitymesh run --plan {run_id}; or with everything else: identitymesh run")
 
 
@@ -104,6 +106,8 @@ def _show_decision(out: Output, decision: Decision, verb: str) -> None:
     where = ", ".join(decision.connectors) or "no connector"
     out.line(f"{verb}: {plural(decision.rows, 'row')} of plan {decision.run_id} ({where})", style="green")
     if decision.absences:
-        out.line(f"  {plural(decision.absences, 'absence')} may be believed")
+        out.line(
+            f"  {plural(decision.absences, 'absence')} are believed from now on: the next run lets these people leave"
+        )
     if decision.superseded:
         out.line(f"  {plural(decision.superseded, 'row')} changed since and will be judged again", style="yellow")
