@@ -46,7 +46,7 @@ def test_apply_hands_on_what_was_asked(shell: Shell, file: str) -> None:
     assert (answer.code, answer.err) == (0, "")
     assert applied(shell) == {
         "text": TEXT,
-        "source": "mesh.yaml",
+        "source": str(Path("mesh.yaml").resolve()),
         "base": 4,
         "replace": True,
         "release": True,
@@ -58,7 +58,7 @@ def test_apply_without_options(shell: Shell, file: str) -> None:
     answer = shell("apply", file)
     assert applied(shell) | {"text": ""} == {
         "text": "",
-        "source": "mesh.yaml",
+        "source": str(Path("mesh.yaml").resolve()),
         "base": None,
         "replace": False,
         "release": False,
@@ -66,6 +66,14 @@ def test_apply_without_options(shell: Shell, file: str) -> None:
     }
     assert "definition 1 is in force (mesh.yaml)" in answer.out
     assert "identitymesh plan" in answer.out
+
+
+def test_a_file_is_the_same_however_it_is_called(shell: Shell, file: str) -> None:
+    Path("folder").mkdir()
+    for name in (file, f"./{file}", f"folder/../{file}", str(Path(file).resolve())):
+        assert f"is in force ({Path(name)})" in shell("apply", name).out
+    sources = {arguments["source"] for _, arguments in shell.installation.engine.calls if isinstance(arguments, dict)}
+    assert sources == {str(Path(file).resolve())}
 
 
 def test_what_show_printed_can_be_applied_and_says_which_version_it_was(shell: Shell, file: str) -> None:

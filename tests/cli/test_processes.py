@@ -25,7 +25,11 @@ def command(*arguments: str, fault: str = "none", program: str = "identitymesh")
 
 def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("IDENTITYMESH", "NO_COLOR"))}
-    return kept | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "100"} | more
+    return (
+        kept
+        | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), "TERM": "xterm-256color", "COLUMNS": "100"}
+        | more
+    )
 
 
 class Screen:

@@ -19,21 +19,24 @@ _MARKED: Final = re.compile(r"# identitymesh definition, version ([0-9]{1,18})\r
 
 @dataclass(frozen=True, slots=True)
 class DefinitionText:
-    """A file as it was given. ``base`` is the version it says it was made from; ``text`` is without that line."""
+    """A file as it was given.
 
+    ``name`` is how it was called, for messages; ``source`` is the same however it was called, so that a file is known
+    again. ``base`` is the version it says it was made from, and ``text`` is without that line.
+    """
+
+    name: str
     source: str
     text: str
     base: int | None
 
     @contextmanager
     def positions(self) -> Iterator[None]:
-        """Errors count lines as the file has them."""
+        """Errors call the file as the person did, and count its lines as it has them."""
         try:
             yield
         except DefinitionRefused as error:
-            raise DefinitionRefused(
-                error.source, [self.placed(one) for one in error.problems], hint=error.hint
-            ) from None
+            raise DefinitionRefused(self.name, [self.placed(one) for one in error.problems], hint=error.hint) from None
 
     def placed(self, problem: Problem) -> Problem:
         if self.base is None or problem.line is None:
@@ -60,11 +63,11 @@ def read_definition(path: Path) -> DefinitionText:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start:,})") from None
-    source = "<standard input>" if _is_standard_input(path) else str(path)
+    name, source = ("<standard input>",) * 2 if _is_standard_input(path) else (str(path), str(path.resolve()))
     marked = _MARKED.match(text)
     if marked is None:
-        return DefinitionText(source, text, None)
-    return DefinitionText(source, text[marked.end() :], int(marked.group(1)))
+        return DefinitionText(name, source, text, None)
+    return DefinitionText(name, source, text[marked.end() :], int(marked.group(1)))
 
 
 def _is_standard_input(path: Path) -> bool:

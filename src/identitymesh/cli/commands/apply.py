@@ -66,11 +66,11 @@ def apply(
 
 def _show(out: Output, given: DefinitionText, report: ApplyReport) -> None:
     for warning in report.warnings:
-        out.warning(problem_line(given.source, warning))
+        out.warning(problem_line(given.name, warning))
     if report.unchanged:
-        out.line(f"no change: {given.source} is what version {report.version} says")
+        out.line(f"no change: {given.name} is what version {report.version} says")
     else:
-        out.line(f"definition {report.version} is in force ({given.source})", style="green")
+        out.line(f"definition {report.version} is in force ({given.name})", style="green")
     for change in report.changes:
         out.line(f"  {change}")
     for one in report.audience:
