@@ -89,6 +89,7 @@ class FakeEngine:
     )
     history: Sequence[RunReport] = ()
     in_force: tuple[int, str] | None = None
+    decision: Decision | None = None
     failure: BaseException | None = None
     calls: list[tuple[str, object]] = field(default_factory=list)
     before_plan: Callable[[], None] = lambda: None
@@ -146,7 +147,7 @@ class FakeEngine:
 
     def approve(self, run_id: int, *, connectors: Sequence[str]) -> Decision:
         self._called("approve", {"run_id": run_id, "connectors": list(connectors)})
-        return Decision(run_id, connectors or ["crm"], rows=25, superseded=2)
+        return self.decision or Decision(run_id, connectors or ["crm"], rows=25, superseded=2)
 
     def drop(self, run_id: int, *, connectors: Sequence[str]) -> Decision:
         self._called("drop", {"run_id": run_id, "connectors": list(connectors)})

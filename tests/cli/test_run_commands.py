@@ -9,7 +9,7 @@ import pytest
 from identitymesh.errors import ExitCode
 from identitymesh.model.accounts import Difference
 from identitymesh.runs.contract import Issue
-from identitymesh.runs.reports import ExportReport, ImportReport, TargetReport
+from identitymesh.runs.reports import Decision, ExportReport, ImportReport, TargetReport
 from tests.cli.conftest import Shell
 from tests.cli.imitation import held_report, rows, run_report
 
@@ -219,6 +219,12 @@ def test_approve_and_drop(shell: Shell) -> None:
         ("approve", {"run_id": 8, "connectors": ["crm"]}),
         ("drop", {"run_id": 8, "connectors": []}),
     ]
+
+
+def test_a_plan_that_was_overtaken_has_nothing_to_approve(shell: Shell) -> None:
+    shell.installation.engine.decision = Decision(8, ["crm"], rows=0, superseded=25)
+    answer = shell("runs", "approve", "8")
+    assert answer.out == "nothing of plan 8 could be approved: it is written, or has changed since\n"
 
 
 def test_explain_tells_what_won_and_what_lost(shell: Shell) -> None:

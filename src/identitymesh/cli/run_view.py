@@ -64,7 +64,8 @@ def show_run(out: Output, report: RunReport) -> None:
 
 
 def _head(out: Output, report: RunReport) -> None:
-    words = [f"{report.command} {report.run_id}" if report.run_id else report.command, report.mode]
+    words = [f"{report.command} {report.run_id}" if report.run_id else report.command]
+    words.append(report.mode if report.mode != "none" else "")
     if report.definition_version is not None:
         words.append(f"definition {report.definition_version}")
     if report.ended_at is not None:

@@ -103,6 +103,9 @@ def drop(ctx: typer.Context, *, run_id: RunId, connector: Connectors = None) -> 
 
 
 def _show_decision(out: Output, decision: Decision, verb: str) -> None:
+    if not (decision.rows or decision.absences):
+        out.line(f"nothing of plan {decision.run_id} could be {verb}: it is written, or has changed since")
+        return
     where = ", ".join(decision.connectors) or "no connector"
     out.line(f"{verb}: {plural(decision.rows, 'row')} of plan {decision.run_id} ({where})", style="green")
     if decision.absences:
