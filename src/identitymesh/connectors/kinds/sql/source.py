@@ -65,8 +65,8 @@ class SqlSource:
             number = 0
             held: Page | None = None
             for page in self._read(snapshot, snapshot.select(selected), selected, names):
-                if held is not None:
-                    yield held
+                if held is not None:  # rows come in no order: below the watermark of one there are others, unread
+                    yield Page(held.entries, held.bad)
                 held = page
                 number += len(page.entries) + len(page.bad)
             held = held or Page()
