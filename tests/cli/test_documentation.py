@@ -6,6 +6,9 @@ import subprocess
 from identitymesh.cli.application import INTERRUPTED
 from identitymesh.cli.documentation import page
 from identitymesh.cli.main import BROKEN_PIPE
+from identitymesh.cli.overview import command_names
+from identitymesh.connectors.catalogue import kinds
+from identitymesh.definition.reading import read
 from identitymesh.errors import ExitCode
 from tests.house_rules.repository import ROOT
 
@@ -18,6 +21,18 @@ def test_the_page_is_the_same_wherever_it_is_written() -> None:
     before = (ROOT / "docs/reference/cli.md").read_bytes()
     subprocess.run([ROOT / "scripts/document-cli"], check=True, cwd="/")
     assert (ROOT / "docs/reference/cli.md").read_bytes() == before
+
+
+def test_the_definition_of_the_first_steps_is_a_definition() -> None:
+    text = (ROOT / "docs/howto/first-sync.md").read_text()
+    definition = read(text.split("```yaml\n")[1].split("```")[0], source="first-sync.md", kinds=kinds())
+    assert definition.warnings == ()
+
+
+def test_every_command_of_the_pages_exists() -> None:
+    for page_name in ("README.md", "docs/howto/first-sync.md", "docs/reference/exit-codes.md"):
+        for called in re.findall(r"identitymesh ((?:--home \S+ )?[a-z]+)", (ROOT / page_name).read_text()):
+            assert called.split()[-1] in command_names(), f"{page_name}: {called}"
 
 
 def test_every_exit_code_is_explained() -> None:

@@ -180,6 +180,21 @@ def test_the_story_is_told_with_real_output(demo: Demonstration) -> None:
     assert "Traceback" not in demo.output
 
 
+def without_chance(text: str) -> list[str]:
+    """Lines in which times, ports and ids are the same in every run."""
+    text = re.sub(r"\d+\.\d s\b", "0.0 s", text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:]+Z", "2026-01-01T00:00:00Z", text)
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:1", text)
+    return re.sub(r"\b[0-9a-f]{32}\b", "0" * 32, text).splitlines()
+
+
+def test_the_readme_shows_what_it_prints(demo: Demonstration) -> None:
+    readme = (ROOT / "README.md").read_text()
+    block = readme.split("```text\n")[1].split("```")[0]
+    printed = without_chance(demo.output)
+    assert [line for line in without_chance(block) if line not in printed and line.strip() != "…"] == []
+
+
 def test_another_demonstration_starts_over_but_touches_nothing_else(demo: Demonstration, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("important")
     done = subprocess.run(
