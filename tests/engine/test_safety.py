@@ -92,6 +92,20 @@ def test_held_absences_stay_held_until_somebody_approves(world: World) -> None:
     assert len(disabled(world)) == 20
 
 
+def test_a_rule_change_does_not_forget_what_is_held(world: World) -> None:
+    world.hire_many(100)
+    world.run()
+    world.fire(*[f"p{number:04}" for number in range(20)])
+    world.run()
+    world.apply(lambda text: text.replace("hr-by-id", "hr-by-another-name"), release=True)  # every link is made anew
+    world.hire_many(400, start=1000)
+
+    report = world.run()
+
+    assert report.imports[0].held_absences == 20
+    assert disabled(world) == set()
+
+
 def test_who_is_seen_again_is_not_held_any_more(world: World) -> None:
     world.hire_many(100)
     world.run()

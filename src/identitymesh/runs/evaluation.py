@@ -46,7 +46,9 @@ class Evaluation:
         self._actor = actor
         self._run_id = run_id
         self._objects: dict[ObjectId, StoredObject] = {}  # changed in this batch
+        self._read: set[ObjectId] = set()  # those of them that the connector showed just now
         self._removed: dict[ObjectId, StoredObject] = {}
+        self._rules_changed = False
         self._before: dict[int, Identity | None] = {}
         self._after: dict[int, Identity] = {}
         self._touched: dict[int, None] = {}  # identities whose values must be worked out again, in order
@@ -58,7 +60,11 @@ class Evaluation:
     # -- what is to be evaluated -------------------------------------------------
 
     def take(self, connector: str, object_class: str, staged: Sequence[Staged]) -> None:
-        """New and changed objects of one connector."""
+        """New and changed objects of one connector, as just read."""
+        self._read.update(ObjectId(connector, object_class, one.key) for one in staged)
+        self._stage(connector, object_class, staged)
+
+    def _stage(self, connector: str, object_class: str, staged: Sequence[Staged]) -> None:
         plan = self._rules.joins.get((connector, object_class))
         stored = self.tx.objects(connector, object_class, [one.key for one in staged])
         correlate = self._rules.correlate_of(connector, object_class)
@@ -98,7 +104,7 @@ class Evaluation:
             staged = Staged(stored.id.key, stored.attributes, stored.digest)
             by_place.setdefault((stored.id.connector, stored.id.object), []).append(staged)
         for (connector, object_class), staged_objects in by_place.items():
-            self.take(connector, object_class, staged_objects)
+            self._stage(connector, object_class, staged_objects)
 
     def remove(self, connector: str, object_class: str, keys: Sequence[str]) -> None:
         """Objects that the source no longer has."""
@@ -113,6 +119,7 @@ class Evaluation:
     def refresh(self, identity_ids: Sequence[int]) -> None:
         """Identities that were last evaluated under other rules."""
         self._touched.update(dict.fromkeys(identity_ids))
+        self._rules_changed = True
         self._accounts.rules_changed()
         self.outcome.counts["refreshed"] += len(identity_ids)
 
@@ -293,12 +300,17 @@ class Evaluation:
 
     def _write(self, new: Sequence[Identity], changed: Sequence[Identity]) -> None:
         tx, version = self.tx, self._rules.version
-        unchanged = [after for one, after in self._after.items() if self._before[one] == after]
-        tx.put_identities(new, [*changed, *unchanged], version)
+        stale = (
+            [one for one in self._after.values() if self._before[one.id] is not None]
+            if self._rules_changed
+            else changed
+        )
+        tx.put_identities(new, stale, version)
         for type_name in self._rules.types:
-            keys = {one.id: self._pairs(one) for one in (*new, *changed, *unchanged) if one.type == type_name}
+            keys = {one.id: self._pairs(one) for one in (*new, *stale) if one.type == type_name}
             tx.put_join_keys(type_name, keys, {one.id for one in new})
-        tx.put_objects(list(self._objects.values()), version)
+        tx.put_objects([one for one in self._objects.values() if one.id in self._read], version)
+        tx.relink_objects([one for one in self._objects.values() if one.id not in self._read], version)
         tx.remove_objects(list(self._removed))
         tx.put_waiting(
             {one.id: self._waiting_pairs(one) for one in self._objects.values()} | dict.fromkeys(self._removed, ())

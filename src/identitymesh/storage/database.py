@@ -27,6 +27,7 @@ from identitymesh.errors import (
 from identitymesh.redaction import Secret
 
 BUSY_SECONDS = 15.0
+_WAITED = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock not available
 
 
 class Database:
@@ -154,13 +155,13 @@ def _translate(error: exc.DBAPIError, where: str) -> StorageError:
         return DiskFull(
             f"{where}: no space left", hint="Free some space and run the command again; nothing was half written."
         )
-    if "database is locked" in lowered or "database is busy" in lowered:
+    state = getattr(original, "sqlstate", None)
+    if "database is locked" in lowered or "database is busy" in lowered or state in _WAITED:
         return DatabaseLocked(
             f"{where}: locked by another program", hint="Wait for it to end, then run the command again."
         )
     # Of what PostgreSQL itself says, only these concern the connection: 08 connection, 28 login, 3D no such database,
     # 53 resources, 55 not in this state, 57 stopped by somebody, 58 its system.
-    state = getattr(original, "sqlstate", None)
     concerns_connection = state is None or state[:2] in {"08", "28", "3D", "53", "55", "57", "58"}
     if error.connection_invalidated or (isinstance(error, exc.OperationalError) and concerns_connection):
         return DatabaseUnreachable(

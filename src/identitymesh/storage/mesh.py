@@ -102,7 +102,7 @@ class SqlMeshTransaction:
     def identities(self, ids: Collection[int]) -> dict[int, Identity]:
         found: dict[int, Identity] = {}
         for some in chunks(list(ids)):
-            query = select(m.identity).where(m.identity.c.id.in_(some)).with_for_update()
+            query = select(m.identity).where(m.identity.c.id.in_(some)).order_by(m.identity.c.id).with_for_update()
             found.update({row.id: identity_value(row) for row in self._rows(query)})
         return found
 
@@ -113,7 +113,9 @@ class SqlMeshTransaction:
     def accounts_of(self, identity_ids: Collection[int]) -> dict[int, list[Account]]:
         found: dict[int, list[Account]] = {}
         for some in chunks(list(identity_ids)):
-            query = select(m.account).where(_ACCOUNT.identity_id.in_(some)).with_for_update()
+            query = select(m.account).where(_ACCOUNT.identity_id.in_(some))
+            # One order for everybody who locks: a run and an export must not wait for each other.
+            query = query.order_by(*m.account.primary_key).with_for_update()
             for row in self._rows(query):
                 found.setdefault(row.identity_id, []).append(account_value(row))
         return found
@@ -146,6 +148,17 @@ class SqlMeshTransaction:
     def put_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
         self.remove_objects([one.id for one in objects])
         self._many(insert(m.connector_object), [object_row(one, ruleset, self._now) for one in objects])
+
+    def relink_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
+        keys = ("connector", "object", "key")
+        names = ("state", "identity_id", "joined_by", "correlate", "ruleset")
+        statement = update(m.connector_object).where(*[_OBJECT[name] == bindparam(f"b_{name}") for name in keys])
+        statement = statement.values({name: bindparam(f"b_{name}") for name in names})
+        rows = [
+            _bound({name: row[name] for name in keys + names})
+            for row in (object_row(one, ruleset, self._now) for one in objects)
+        ]
+        self._many(statement, rows)
 
     def remove_objects(self, ids: Sequence[ObjectId]) -> None:
         for place, keys in _keys_by_place(ids).items():
