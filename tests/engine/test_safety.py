@@ -97,8 +97,9 @@ def test_a_rule_change_does_not_forget_what_is_held(world: World) -> None:
     world.run()
     world.fire(*[f"p{number:04}" for number in range(20)])
     world.run()
-    world.apply(lambda text: text.replace("hr-by-id", "hr-by-another-name"), release=True)  # every link is made anew
     world.hire_many(400, start=1000)
+    world.run()
+    world.apply(lambda text: text.replace("hr-by-id", "hr-by-another-name"), release=True)  # every link is made anew
 
     report = world.run()
 
