@@ -23,6 +23,8 @@ TABLES = [
     secrets.installation,
     secrets.keyring,
     secrets.keyring_slot,
+    secrets.slot_guard,
+    secrets.keyring_rotation,
     secrets.secret_ledger,
     secrets.secret,
     audit.audit,

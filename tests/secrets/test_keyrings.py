@@ -73,6 +73,7 @@ def test_the_recovery_key_opens_both_with_nothing_but_age(mesh: Installation) ->
         assert [slot["state"] for slot in document["slots"]] == ["active", "active"]
         assert set(document) == {
             "data_keys",
+            "endorsements",
             "format",
             "generation",
             "installation",
@@ -345,14 +346,17 @@ def test_a_broken_anchor_releases_nothing(embedded: Installation, damage: Callab
         embedded.put()
 
 
-def test_an_anchor_moves_only_upwards(tmp_path: Path) -> None:
-    file = AnchorFile(tmp_path, "connectors")
-    file.create(Anchor("i", "connectors", "k", "h", 3))
-    for generation, expected in ((2, 3), (7, 7), (5, 7), (7, 7)):
-        file.advance(generation)
+def test_an_anchor_moves_only_upwards(embedded: Installation) -> None:
+    file = AnchorFile(embedded.host, "connectors")
+    document = open_keyring(embedded)
+    for generation, expected in ((2, 2), (1, 2), (7, 7), (5, 7), (7, 7)):
+        file.advance(replace(document, generation=generation))
         assert file.read().generation == expected
+    with pytest.raises(KeyringSubstituted):
+        file.advance(replace(document, generation=8, keyset_secret=Secret(bytes(32))))
+    assert file.read() == Anchor.of(replace(document, generation=7))
     assert file.path.stat().st_mode & 0o7777 == 0o600
-    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".new")] == []
+    assert [path.name for path in embedded.host.iterdir() if path.name.endswith(".new")] == []
 
 
 def test_what_is_typed_as_recovery_key_is_checked_and_not_repeated(tmp_path: Path) -> None:

@@ -76,3 +76,18 @@ def open_age(sealed: bytes, identity: Secret, keyring: str) -> Secret:
         ) from None
     except ValueError as error:
         raise KeyringError(f"keyring {keyring}: {error}") from None
+
+
+def checked_identity(found: Secret, where: str) -> Secret:
+    """What a protector gave back, if it is an age X25519 identity.
+
+    Raises:
+        KeyringError: it is something else.
+    """
+    try:
+        recipient_of(found)
+    except ValueError:
+        raise KeyringError(
+            f"{where} is not an age X25519 identity", hint="Remove this slot and add it anew; another slot opens."
+        ) from None
+    return found

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,7 +53,8 @@ class Anchor:
         """Compare an opened keyring with what this host remembers.
 
         Raises:
-            KeyringSubstituted: another installation, keyring, keyset or keyset secret.
+            KeyringSubstituted: another installation, keyring, keyset, or a keyset secret that
+                the one of this host does not endorse.
             KeyringRolledBack: an older generation.
         """
         found = Anchor.of(document)
@@ -64,7 +65,8 @@ class Anchor:
             raise _substituted(where, f"the keyring {found.keyring} stands in its place")
         if found.keyset != self.keyset:
             raise _substituted(where, f"it is keyset {found.keyset}, not {self.keyset}")
-        if not hmac.compare_digest(found.keyset_secret_sha256, self.keyset_secret_sha256):
+        same = hmac.compare_digest(found.keyset_secret_sha256, self.keyset_secret_sha256)
+        if not same and not document.is_endorsed(self.keyset_secret_sha256, self.generation):
             raise _substituted(where, "it was not made by whoever made the keyring of this host")
         if found.generation < self.generation:
             raise KeyringRolledBack(
@@ -127,19 +129,21 @@ class AnchorFile:
         except FileExistsError:
             raise KeyringExists(f"keyring {self._keyring}: the anchor {self.path} exists already") from None
 
-    def advance(self, generation: int) -> None:
-        """Remember a higher generation; a lower one changes nothing. Call it after the commit.
+    def advance(self, document: Document) -> None:
+        """Remember a checked document of a higher generation; a lower one changes nothing. Call it after the commit.
 
         Raises:
             AnchorBroken: it cannot be read or written.
+            KeyringSubstituted: another process moved it to something else in between.
         """
-        if self.read().generation >= generation:
+        if self.read().generation >= document.generation:
             return
         try:
             with _locked(self.path):
                 anchor = self.read()  # another process may have been here in between
-                if anchor.generation < generation:
-                    replace_private(self.path, _encode(replace(anchor, generation=generation)), mode=MODE)
+                if anchor.generation < document.generation:
+                    anchor.check(document)
+                    replace_private(self.path, _encode(Anchor.of(document)), mode=MODE)
         except OSError as error:
             raise self._broken(f"it cannot be moved up: {(error.strerror or type(error).__name__).lower()}") from None
 

@@ -24,6 +24,7 @@ from identitymesh.secrets.ledger import (
     encode_audience,
     read_audience,
 )
+from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretTransaction
 
@@ -77,9 +78,10 @@ class AudiencePlan:
 class Audiences:
     """Plans and writes audiences. The same actor, row and keyring rules hold for every provider."""
 
-    def __init__(self, rows: SecretRows, host: Path) -> None:
+    def __init__(self, rows: SecretRows, host: Path, means: Means = NO_MEANS) -> None:
         self._rows = rows
         self._host = host
+        self._means = means
 
     def plan(self, uses: Sequence[AudienceUse], allowed: Collection[SecretReference] = ()) -> AudiencePlan:
         """What these uses need. Writes nothing. Uses of one ref count in the order given.
@@ -91,7 +93,7 @@ class Audiences:
         for use in uses:
             by_ref.setdefault(use.ref, []).append(use)
         with self._rows.read() as view:
-            session = KeyringSession(self._host, view)
+            session = KeyringSession(self._host, view, means=self._means)
             ledger = view.ledger([ref.text for ref in by_ref])
         grants: list[AudienceGrant] = []
         conflicts: list[AudienceConflict] = []
@@ -166,7 +168,7 @@ def _reason(use: AudienceUse, audience: Audience, *, intact: bool) -> str:
 
 def _write(transaction: SecretTransaction, grants: Sequence[AudienceGrant], actor: str) -> None:
     now = datetime.now(UTC)
-    for grant in grants:
+    for grant in sorted(grants, key=lambda grant: grant.ref.text):  # as everybody who locks several
         row = transaction.lock_ledger(grant.ref.text)
         if row is None or row.audience_mac != grant.seen_mac:
             raise KeyringConflict(f"{grant.ref}: its audience changed in the meantime", hint="Run the command again.")

@@ -12,6 +12,7 @@ from identitymesh.audit.records import DONE, FAILED
 from identitymesh.errors import AudienceRefused, KeyringError, MeshError, ReferenceInvalid
 from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.ledger import Destination, decode_audience, read_audience
+from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.providers import DATABASE, Held, Provider, Wanted, find_provider, provider_of
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretView
@@ -54,21 +55,22 @@ class VerifyResult:
 class Inventory:
     """Looks at all secrets at once."""
 
-    def __init__(self, rows: SecretRows, host: Path) -> None:
+    def __init__(self, rows: SecretRows, host: Path, means: Means = NO_MEANS) -> None:
         self._rows = rows
         self._host = host
+        self._means = means
 
     def list(self) -> Sequence[SecretProperties]:
         """Every ledger row as properties, by ref."""
         with self._rows.read() as view:
-            session = KeyringSession(self._host, view)
+            session = KeyringSession(self._host, view, means=self._means)
             ledger = view.ledger()
         return [_properties(ledger[ref], session) for ref in sorted(ledger)]
 
     def verify(self, actor: str) -> Sequence[VerifyResult]:
         """Open every stored version of every ref without keeping or showing it, and record the outcome."""
         with self._rows.read() as view:
-            session = KeyringSession(self._host, view)
+            session = KeyringSession(self._host, view, means=self._means)
             ledger = view.ledger()
             found, lost = _find_all(view, ledger, session)
         results = [_verify(row, found.get(ref, {}), session) for ref, row in sorted(ledger.items())]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from identitymesh.errors import KeyringBroken
 from identitymesh.redaction import Secret
-from identitymesh.secrets.sealing import KEY_BYTES, KEYSET_ID_BYTES, SealingKey
+from identitymesh.secrets.sealing import KEY_BYTES, KEYSET_ID_BYTES, SealingKey, length_prefixed
 
 FORMAT: Final = "identitymesh-keyring/1"
 CONNECTORS: Final = "connectors"
@@ -28,6 +29,8 @@ APPLICATION: Final = "application"
 KEYRINGS: Final = (CONNECTORS, APPLICATION)
 
 _ANCHOR_LABEL: Final = b"identitymesh/keyset-secret/1\x00"
+_ENDORSEMENT_INFO: Final = b"identitymesh/keyring-endorsement/1"
+MAX_ENDORSEMENTS: Final = 64
 _LEDGER_INFO: Final = b"identitymesh/ledger-audience/1"
 
 
@@ -65,6 +68,20 @@ class DataKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Endorsement:
+    """An earlier keyset secret, and its word for the one that followed in ``generation``.
+
+    Only who could open the keyring of that time knows the secret. A host whose anchor has
+    its hash can therefore follow to the next one, however many changes it slept through.
+    """
+
+    generation: int
+    secret: Secret
+    next_secret_sha256: str
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A keyring, opened. The slot list here is the truth; rows in the database are hints."""
 
@@ -75,6 +92,7 @@ class Document:
     generation: int
     data_keys: tuple[DataKey, ...]
     slots: tuple[Slot, ...]
+    endorsements: tuple[Endorsement, ...] = ()
 
     def primary(self) -> SealingKey:
         """The key that seals new values."""
@@ -89,11 +107,34 @@ class Document:
 
     def secret_hash(self) -> str:
         """What anchors remember of the keyset secret: SHA-256 in hexadecimal."""
-        return sha256(_ANCHOR_LABEL + self.keyset_secret.reveal()).hexdigest()
+        return hash_of(self.keyset_secret)
 
     def ledger_key(self) -> Secret:
         """The key of the HMAC over audiences, HKDF-SHA-256 (RFC 5869) of the keyset secret."""
         return Secret(HKDF(SHA256(), KEY_BYTES, self.keyset_id, _LEDGER_INFO).derive(self.keyset_secret.reveal()))
+
+    def endorse(self, next_secret: Secret, generation: int) -> Endorsement:
+        """This keyset secret's word for the next one."""
+        following = hash_of(next_secret)
+        return Endorsement(
+            generation, self.keyset_secret, following, self._word(self.keyset_secret, generation, following)
+        )
+
+    def is_endorsed(self, secret_sha256: str, generation: int) -> bool:
+        """Whether endorsements lead here from the keyset secret with this hash, last seen at ``generation``."""
+        at, seen = secret_sha256, generation
+        for one in self.endorsements:
+            if hash_of(one.secret) != at or one.generation <= seen:
+                continue
+            if not hmac.compare_digest(one.mac, self._word(one.secret, one.generation, one.next_secret_sha256)):
+                return False
+            at, seen = one.next_secret_sha256, one.generation
+        return hmac.compare_digest(at, self.secret_hash()) and seen <= self.generation
+
+    def _word(self, secret: Secret, generation: int, following: str) -> bytes:
+        key = HKDF(SHA256(), KEY_BYTES, self.keyset_id, _ENDORSEMENT_INFO).derive(secret.reveal())
+        fields = (self.installation, self.keyring, self.keyset_id.hex(), hash_of(secret), following, str(generation))
+        return hmac.digest(key, length_prefixed(*(field.encode() for field in fields)), "sha256")
 
     def recipients(self) -> tuple[str, ...]:
         """To whom the next age file is sealed: every slot, active or pending."""
@@ -106,6 +147,11 @@ class Document:
         """These slots active, in the same generation. For a document that is not stored yet."""
         slots = tuple(replace(s, state=SlotState.ACTIVE) if s.id in slot_ids else s for s in self.slots)
         return replace(self, slots=slots)
+
+
+def hash_of(keyset_secret: Secret) -> str:
+    """What anchors remember of a keyset secret: SHA-256 in hexadecimal."""
+    return sha256(_ANCHOR_LABEL + keyset_secret.reveal()).hexdigest()
 
 
 def check_rules(document: Document) -> None:
@@ -127,6 +173,7 @@ def check_rules(document: Document) -> None:
         "it has not exactly one primary data key": [k.state for k in document.data_keys].count(KeyState.PRIMARY) != 1,
         "a key has a wrong size": any(len(key.secret.reveal()) != KEY_BYTES for key in document.data_keys)
         or len(document.keyset_secret.reveal()) != KEY_BYTES
+        or any(len(one.secret.reveal()) != KEY_BYTES for one in document.endorsements)
         or len(document.keyset_id) != KEYSET_ID_BYTES,
         "a number is out of range": document.generation < 1 or any(not 0 < number < 2**32 for number in ids),
     }
@@ -164,6 +211,15 @@ def encode(document: Document) -> Secret:
             }
             for slot in document.slots
         ],
+        "endorsements": [
+            {
+                "generation": one.generation,
+                "secret": base64.b64encode(one.secret.reveal()).decode(),
+                "next_secret_sha256": one.next_secret_sha256,
+                "mac": base64.b64encode(one.mac).decode(),
+            }
+            for one in document.endorsements
+        ],
     }
     return Secret(json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True))
 
@@ -197,6 +253,7 @@ def _parse(fields: dict[str, Any]) -> Document:
         generation=_number(fields.pop("generation")),
         data_keys=tuple(_data_key(key) for key in fields.pop("data_keys")),
         slots=tuple(_slot(slot) for slot in fields.pop("slots")),
+        endorsements=tuple(_endorsement(one) for one in fields.pop("endorsements")),
         **fields,  # what is left is a TypeError: a field that this version does not know
     )
 
@@ -211,6 +268,12 @@ def _slot(fields: dict[str, Any]) -> Slot:
     state = SlotState(fields.pop("state"))
     names = ("id", "type", "label", "recipient", "created")
     return Slot(state=state, **{name: _text(fields.pop(name)) for name in names}, **fields)
+
+
+def _endorsement(fields: dict[str, Any]) -> Endorsement:
+    mac = base64.b64decode(_text(fields.pop("mac")), validate=True)
+    following = _text(fields.pop("next_secret_sha256"))
+    return Endorsement(_number(fields.pop("generation")), _bytes(fields.pop("secret")), following, mac, **fields)
 
 
 def _text(value: Any) -> str:

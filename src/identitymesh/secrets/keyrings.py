@@ -1,4 +1,8 @@
-"""Opens keyrings on this host: host key, age file, anchor, in this order, every time.
+"""Opens keyrings on this host: slot, age file, anchor, in this order, every time.
+
+The key file is the first choice; then the slots that this host made, as its own list has
+them; then what the service manager delivered. A slot that does not open is no reason to
+stop while another one does; when none does, the first one's error is told.
 
 Nothing is kept between two operations, so a removed slot or a replaced keyring is
 noticed at the next one. Opening takes well below a millisecond.
@@ -10,17 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from identitymesh.errors import (
+    AnchorBroken,
     HostKeyWrong,
     KeyringBroken,
     KeyringError,
     KeyringMissing,
+    KeyringRolledBack,
     KeyringSubstituted,
 )
 from identitymesh.redaction import Secret
 from identitymesh.secrets.age import NotSealedToUs, open_age, recipient_of
 from identitymesh.secrets.anchors import AnchorFile
+from identitymesh.secrets.host_slots import HostSlots
 from identitymesh.secrets.keyring import KEYRINGS, Document, SlotState, decode
-from identitymesh.secrets.protectors import HOST_FILE, Place, Protector, find_protector
+from identitymesh.secrets.protectors import HOST_FILE, NO_MEANS, SYSTEMD_CREDS, Means, Place, Protector, find_protector
 from identitymesh.secrets.rows import KeyringRow, SecretView, SlotRow
 
 
@@ -31,8 +38,9 @@ class KeyringSession:
     no transaction waits for a protector.
     """
 
-    def __init__(self, host: Path, view: SecretView, names: Sequence[str] = KEYRINGS) -> None:
+    def __init__(self, host: Path, view: SecretView, names: Sequence[str] = KEYRINGS, means: Means = NO_MEANS) -> None:
         self._host = host
+        self._means = means
         self._rows = {name: view.keyring(name) for name in names}
         self._slots = {name: tuple(view.slots(name)) for name in names}
         self._opened: dict[str, Document | KeyringError] = {}
@@ -58,28 +66,53 @@ class KeyringSession:
         if name not in self._rows:
             raise KeyringMissing(f"there is no keyring {name[:40]!r}", hint=f"The keyrings are {', '.join(KEYRINGS)}.")
         row = self._rows[name]
-        host_key = host_protector(self._host, name)
+        protectors = own_protectors(self._host, name, self._slots[name], self._means)
         if row is None:
-            raise _missing(name, host_key)
-        identity = host_key.identity()
-        anchor_file = AnchorFile(self._host, name)
+            raise _missing(name, protectors[0])
+        errors: list[KeyringError] = []
+        for protector in protectors:
+            try:
+                return self._open_through(row, protector)
+            except (KeyringSubstituted, KeyringRolledBack, AnchorBroken, KeyringBroken):
+                raise  # about the keyring, not about the way in
+            except KeyringError as error:
+                errors.append(error)
+        raise errors[0]
+
+    def _open_through(self, row: KeyringRow, protector: Protector) -> Document:
+        identity = protector.identity()
+        anchor_file = AnchorFile(self._host, row.name)
         anchor = anchor_file.read()
-        document = open_row(row, identity, self._slots[name])
+        document = open_row(row, identity, self._slots[row.name])
         anchor.check(document)
         check_row(row, document)
-        _check_slot(document, recipient_of(identity))
-        anchor_file.advance(document.generation)
+        check_slot(document, recipient_of(identity))
+        anchor_file.advance(document)
         return document
 
 
-def host_protector(host: Path, keyring: str) -> Protector:
-    """What guards this host's own slot. One kind today; others are asked here, in the order of the slot rows."""
-    return find_protector(HOST_FILE, Place(host, keyring))
+def own_protectors(host: Path, keyring: str, slots: Sequence[SlotRow], means: Means) -> tuple[Protector, ...]:
+    """What this host may open a keyring with, best first; at least the key file, be it missing."""
+    key_file = find_protector(HOST_FILE, Place(host, keyring))
+    by_id = {slot.id: slot for slot in slots}
+    found = [
+        find_protector(own.type, Place(host, keyring, None, own.id, by_id[own.id].guarded, means))
+        for own in HostSlots(host, keyring).read()
+        if own.id in by_id
+    ]
+    if means.credentials is not None and not any(one.type == SYSTEMD_CREDS for one in found):
+        delivered = find_protector(SYSTEMD_CREDS, Place(host, keyring, means=means))
+        found += [delivered] if delivered.exists() else []
+    return (key_file, *found) if key_file.exists() or not found else tuple(found)
 
 
-def held(host: Path) -> tuple[str, ...]:
-    """The keyrings that this host has a key for. A web-only host may hold ``application`` alone."""
-    return tuple(name for name in KEYRINGS if host_protector(host, name).exists())
+def held(host: Path, means: Means = NO_MEANS) -> tuple[str, ...]:
+    """The keyrings that this host has a way into. A web-only host may hold ``application`` alone."""
+    return tuple(name for name in KEYRINGS if HostSlots(host, name).read() or _has_key(host, name, means))
+
+
+def _has_key(host: Path, name: str, means: Means) -> bool:
+    return any(protector.exists() for protector in own_protectors(host, name, (), means))
 
 
 def open_row(row: KeyringRow, identity: Secret, slots: Sequence[SlotRow] = ()) -> Document:
@@ -127,7 +160,12 @@ def check_row(row: KeyringRow, document: Document) -> None:
         )
 
 
-def _check_slot(document: Document, recipient: str) -> None:
+def check_slot(document: Document, recipient: str) -> None:
+    """The slot that opened it is one of its own, and active.
+
+    Raises:
+        HostKeyWrong: it is not.
+    """
     slot = document.slot_of(recipient)
     if slot is None or slot.state is not SlotState.ACTIVE:
         state = "is not in its slot list" if slot is None else "is still pending"

@@ -36,7 +36,10 @@ class KeyringRow:
 
 @dataclass(frozen=True, slots=True)
 class SlotRow:
-    """Tells what could open a keyring before it is open. ``guarded`` is what a protector keeps here, if anything."""
+    """Tells what could open a keyring before it is open. ``guarded`` is what a protector keeps here, if anything.
+
+    ``opened`` and ``opened_by`` tell of its last successful opening.
+    """
 
     keyring: str
     id: str
@@ -45,6 +48,8 @@ class SlotRow:
     state: str
     recipient: str
     guarded: bytes | None = None
+    opened: datetime | None = None
+    opened_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,21 @@ class Use:
     by: str
 
 
+@dataclass(frozen=True, slots=True)
+class RotationRow:
+    """An open rotation of data keys. Only ``holder`` may go on, until ``until``; every step names the ``fence``."""
+
+    keyring: str
+    state: str
+    reason: str
+    subject: str
+    new_key: int
+    started: datetime
+    holder: str
+    fence: int
+    until: datetime
+
+
 class SecretView(Protocol):
     """One snapshot for reading. Everything read in it fits together."""
 
@@ -119,7 +139,16 @@ class SecretTransaction(SecretView, Protocol):
     def insert_keyring(self, row: KeyringRow, slots: Sequence[SlotRow]) -> None: ...
 
     def replace_keyring(self, row: KeyringRow, slots: Sequence[SlotRow], *, expected_generation: int) -> bool:
-        """Compare-and-set on the generation; False when somebody else was first."""
+        """Compare-and-set on the generation; False when somebody else was first.
+
+        What is guarded for slots that are not listed any more goes with them.
+        """
+
+    def put_guard(self, keyring: str, slot: str, guarded: bytes, at: datetime) -> None:
+        """Keep what a protector answered for a slot."""
+
+    def mark_opened(self, keyring: str, slot: str, by: str, at: datetime) -> None:
+        """Remember a successful opening of a slot."""
 
     def hold_keyring(self, name: str, generation: int) -> bool:
         """Keep the keyring as it is until the commit; False when its generation is another one."""
@@ -150,3 +179,51 @@ class SecretRows(Protocol):
     def read(self) -> AbstractContextManager[SecretView]: ...
 
     def write(self) -> AbstractContextManager[SecretTransaction]: ...
+
+
+class CustodyView(SecretView, Protocol):
+    """What the custody of keys reads besides."""
+
+    def rotation(self, keyring: str) -> RotationRow | None: ...
+
+    def sealed_numbers(self, keyring: str) -> tuple[int, Mapping[int, int]]:
+        """How many values a keyring has sealed, in all and by key id."""
+
+    def sealed_after(
+        self, keyring: str, after: tuple[str, int], limit: int, *, except_key: int | None = None
+    ) -> Sequence[SealedRow]:
+        """The next values in the order of ref and version; ``except_key`` leaves out those under that key."""
+
+
+class CustodyTransaction(SecretTransaction, CustodyView, Protocol):
+    """What the custody of keys writes besides."""
+
+    def insert_rotation(self, row: RotationRow) -> bool:
+        """False when one is open for this keyring."""
+
+    def move_rotation(self, row: RotationRow, *, fence: int) -> bool:
+        """Compare-and-set on the fence; False when another process took it over, or finished it."""
+
+    def hold_rotation(self, keyring: str, fence: int) -> bool:
+        """Keep it as it is until the commit; False when its fence is another one."""
+
+    def delete_rotation(self, keyring: str, *, fence: int) -> bool: ...
+
+    def reseal(self, changes: Sequence[tuple[SealedRow, SealedRow]]) -> int:
+        """Put the second row of each pair in the place of the first, where that still stands as it was read.
+
+        Waits for nobody: a row that another transaction holds is left for the next pass.
+        """
+
+    def lock_ledger_of(self, keyring: str, after: str, limit: int) -> Sequence[LedgerRow]:
+        """The next rows of a keyring by ref, kept for this transaction until its end."""
+
+    def put_audience_macs(self, macs: Mapping[str, bytes]) -> None: ...
+
+
+class CustodyRows(Protocol):
+    """As :class:`SecretRows`, for the commands that change keyrings."""
+
+    def read(self) -> AbstractContextManager[CustodyView]: ...
+
+    def write(self) -> AbstractContextManager[CustodyTransaction]: ...

@@ -28,7 +28,7 @@ from typing import Final
 from identitymesh.audit import Record
 from identitymesh.errors import KeyringExists
 from identitymesh.redaction import Secret
-from identitymesh.secrets.age import recipient_of, seal_document
+from identitymesh.secrets.age import new_identity, recipient_of, seal_document
 from identitymesh.secrets.anchors import Anchor, AnchorFile
 from identitymesh.secrets.fingerprint import fingerprint
 from identitymesh.secrets.keyring import KEYRINGS, DataKey, Document, KeyState, Slot, SlotState
@@ -97,7 +97,7 @@ def initialise(
     find_provider(provider)
     check_new(rows, host)
     installation = str(uuid.uuid4())
-    recovery_key = find_protector(RECOVERY, Place(host, KEYRINGS[0])).create()
+    recovery_key = new_identity()
     recipient = recipient_of(recovery_key)
     result = InitResult(installation, recovery_key, recipient, fingerprint(installation, recipient), KEYRINGS, host)
     with ExitStack() as undo:
@@ -138,7 +138,8 @@ def _make_keyring(result: InitResult, name: str, label: str, undo: ExitStack) ->
     """Host key, document, sealed file and anchor of one keyring; the document says ``active``, which is proven next."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     host_key = find_protector(HOST_FILE, Place(result.host, name))
-    host_identity = host_key.create()
+    host_identity = new_identity()
+    host_key.guard(host_identity)
     undo.callback(host_key.remove)
     recipients = (
         (HOST_FILE, label, recipient_of(host_identity)),
@@ -164,8 +165,9 @@ def _prove(made: list[tuple[Document, bytes]], result: InitResult) -> None:
     attempts: list[tuple[Attempt, Document]] = []
     for document, sealed in made:
         name = document.keyring
-        attempts.append((Attempt(name, HOST_FILE, sealed, result.host), document))
-        attempts.append((Attempt(name, RECOVERY, sealed, result.host, result.recovery_key), document))
+        for slot in document.slots:
+            typed = result.recovery_key if slot.type == RECOVERY else None
+            attempts.append((Attempt(slot.type, sealed, Place(result.host, name, typed, slot.id)), document))
     open_in_fresh_process(attempts)
 
 

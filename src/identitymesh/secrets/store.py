@@ -37,6 +37,7 @@ from identitymesh.secrets.ledger import (
     encode_audience,
     read_audience,
 )
+from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.providers import Finding, Held, Wanted, find_provider, provider_of
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import InstallationRow, LedgerRow, SecretRows, SecretTransaction, SecretView, Use
@@ -77,11 +78,12 @@ class Release:
 class SecretStore:
     """Stores, opens, lists, verifies and deletes secrets of one installation, on one host."""
 
-    def __init__(self, rows: SecretRows, host: Path) -> None:
+    def __init__(self, rows: SecretRows, host: Path, means: Means = NO_MEANS) -> None:
         self._rows = rows
         self._host = host
-        self.audience = Audiences(rows, host)
-        self._inventory = Inventory(rows, host)
+        self._means = means
+        self.audience = Audiences(rows, host, means)
+        self._inventory = Inventory(rows, host, means)
 
     # Writing
 
@@ -121,7 +123,7 @@ class SecretStore:
         self, ref: SecretReference, value: Secret, actor: str, keyring: str | None, given: Mapping[str, object]
     ) -> str:
         with self._rows.read() as view:
-            session = KeyringSession(self._host, view)
+            session = KeyringSession(self._host, view, means=self._means)
             active = installation(view).provider
             known = view.ledger([ref.text]).get(ref.text)
         name = keyring or (known.keyring if known else CONNECTORS)
@@ -176,7 +178,7 @@ class SecretStore:
         if not asked:
             return {}
         with self._rows.read() as view:
-            session = KeyringSession(self._host, view)
+            session = KeyringSession(self._host, view, means=self._means)
             ledger = view.ledger({request.ref.text for request in asked})
             found = self._look(view, ledger, session)
         releases = {request: _judge(request, ledger.get(request.ref.text), found, session) for request in asked}
@@ -210,7 +212,7 @@ class SecretStore:
             SecretMissing, SecretBroken, ProviderError, KeyringError, StorageError
         """
         with self._rows.read() as view:
-            session = KeyringSession(self._host, view)
+            session = KeyringSession(self._host, view, means=self._means)
             ledger = view.ledger([ref.text])
             found = self._look(view, ledger, session)
         request = OpenRequest(ref, actor, (), "revealed to a person")

@@ -23,7 +23,7 @@ from identitymesh.secrets.rows import (
 )
 from identitymesh.storage.audit import SqlAuditTrail
 from identitymesh.storage.database import Database
-from identitymesh.storage.tables.secrets import installation, keyring, keyring_slot, secret, secret_ledger
+from identitymesh.storage.tables.secrets import installation, keyring, keyring_slot, secret, secret_ledger, slot_guard
 
 Item = TypeVar("Item")
 CHUNK: Final = 500  # values in one IN list; both databases take far more
@@ -62,14 +62,20 @@ class SqlSecretView:
         return None if row is None else KeyringRow(**row)
 
     def slots(self, keyring: str) -> Sequence[SlotRow]:
-        query = select(keyring_slot).where(keyring_slot.c.keyring == keyring).order_by(keyring_slot.c.id)
+        beside = (slot_guard.c.keyring == keyring_slot.c.keyring) & (slot_guard.c.slot == keyring_slot.c.id)
+        query = (
+            select(keyring_slot, slot_guard.c.guarded)
+            .join(slot_guard, beside, isouter=True)
+            .where(keyring_slot.c.keyring == keyring)
+            .order_by(keyring_slot.c.id)
+        )
         return [SlotRow(**row) for row in self._connection.execute(query).mappings()]
 
     def ledger(self, refs: Iterable[str] | None = None) -> Mapping[str, LedgerRow]:
         if refs is None:
             return self._ledger_rows(select(secret_ledger))
         found: dict[str, LedgerRow] = {}
-        for chunk in _chunks(refs):
+        for chunk in chunks(refs):
             found.update(self._ledger_rows(select(secret_ledger).where(secret_ledger.c.ref.in_(chunk))))
         return found
 
@@ -78,7 +84,7 @@ class SqlSecretView:
 
     def sealed(self, wanted: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], SealedRow]:
         found: dict[tuple[str, int], SealedRow] = {}
-        for chunk in _chunks(wanted):
+        for chunk in chunks(wanted):
             query = select(secret).where(tuple_(secret.c.ref, secret.c.version).in_(chunk))
             for row in self._connection.execute(query).mappings():
                 found[row["ref"], row["version"]] = SealedRow(**row)
@@ -102,16 +108,31 @@ class SqlSecretTransaction(SqlSecretView):
 
     def insert_keyring(self, row: KeyringRow, slots: Sequence[SlotRow]) -> None:
         self._connection.execute(insert(keyring), asdict(row))
-        self._connection.execute(insert(keyring_slot), [asdict(slot) for slot in slots])
+        self._insert_slots(slots)
 
     def replace_keyring(self, row: KeyringRow, slots: Sequence[SlotRow], *, expected_generation: int) -> bool:
         same = (keyring.c.name == row.name) & (keyring.c.generation == expected_generation)
         changed = self._connection.execute(update(keyring).where(same).values(asdict(row)))
         if changed.rowcount != 1:
             return False
+        kept = [slot.id for slot in slots]
+        gone = (slot_guard.c.keyring == row.name) & slot_guard.c.slot.not_in(kept)
+        self._connection.execute(delete(slot_guard).where(gone))
         self._connection.execute(delete(keyring_slot).where(keyring_slot.c.keyring == row.name))
-        self._connection.execute(insert(keyring_slot), [asdict(slot) for slot in slots])
+        self._insert_slots(slots)
         return True
+
+    def _insert_slots(self, slots: Sequence[SlotRow]) -> None:
+        rows = [{name: value for name, value in asdict(slot).items() if name != "guarded"} for slot in slots]
+        self._connection.execute(insert(keyring_slot), rows)
+
+    def put_guard(self, keyring: str, slot: str, guarded: bytes, at: datetime) -> None:
+        values = {"keyring": keyring, "slot": slot, "guarded": guarded, "created": at}
+        self._connection.execute(insert(slot_guard), values)
+
+    def mark_opened(self, keyring: str, slot: str, by: str, at: datetime) -> None:
+        one = (keyring_slot.c.keyring == keyring) & (keyring_slot.c.id == slot)
+        self._connection.execute(update(keyring_slot).where(one).values(opened=at, opened_by=by))
 
     def hold_keyring(self, name: str, generation: int) -> bool:
         # On SQLite the write transaction is alone anyway.
@@ -167,7 +188,7 @@ class SqlSecretTransaction(SqlSecretView):
         return self._connection.execute(statement).first() is not None
 
 
-def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     remaining = iter(items)
     while chunk := list(islice(remaining, CHUNK)):
         yield chunk

@@ -1,8 +1,9 @@
 """The ``host-file`` protector: a slot's identity in ``host/<keyring>.key``.
 
 The file is an ordinary age identity file of one line: 74 bytes of ``AGE-SECRET-KEY-1...``
-and a newline. Mode 0400, regular, one link, ours. It is made by ``init`` (later by
-``keys join``) alone and never mended or made again: a missing key is a finding.
+and a newline. Mode 0400, regular, one link, ours. It is made where a slot is made on
+purpose (``init``, ``keys join``, ``keys slots add``) and never mended or made again: a
+missing key is a finding.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Final
 
 from identitymesh.errors import HostKeyMissing, HostKeyUnsafe, KeyringExists
 from identitymesh.redaction import Secret
-from identitymesh.secrets.age import IDENTITY_BYTES, new_identity, recipient_of
+from identitymesh.secrets.age import IDENTITY_BYTES, recipient_of
 from identitymesh.secrets.private_files import UnsafeFile, create_private, read_private
-from identitymesh.secrets.protectors import HOST_FILE, Place, Protector
+from identitymesh.secrets.protectors import HOST_FILE, Place, Protector, SlotClass, Traits
 
 MODE: Final = 0o400
 FILE_BYTES: Final = IDENTITY_BYTES + 1
+TRAITS: Final = Traits(SlotClass.UNATTENDED, 1, "whoever reads the key file on its host, or a copy of that file")
 
 
 def build(place: Place) -> Protector:
@@ -28,6 +30,7 @@ class HostFile:
     """Reads and makes one host key file."""
 
     type = HOST_FILE
+    traits = TRAITS
 
     def __init__(self, host: Path, keyring: str) -> None:
         self.path = host / f"{keyring}.key"
@@ -70,18 +73,17 @@ class HostFile:
             raise _unsafe(self.path, "its content is not an age X25519 identity") from None
         return identity
 
-    def create(self) -> Secret:
-        """Make a new identity and write it, durably.
+    def guard(self, identity: Secret) -> bytes | None:
+        """Write the key file, durably. Nothing of it goes into the database.
 
         Raises:
             KeyringExists: a file has this name; it is left as it is.
         """
-        identity = new_identity()
         try:
             create_private(self.path, Secret(identity.reveal() + b"\n"), mode=MODE)
         except FileExistsError:
             raise KeyringExists(f"keyring {self._keyring}: the host key {self.path} exists already") from None
-        return identity
+        return None
 
 
 def _only_line(content: Secret) -> Secret | None:

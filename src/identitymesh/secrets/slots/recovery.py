@@ -5,10 +5,14 @@ One recovery identity opens both keyrings, with this program or with the ordinar
 
 from __future__ import annotations
 
+from typing import Final
+
 from identitymesh.errors import KeyringError
 from identitymesh.redaction import Secret
-from identitymesh.secrets.age import new_identity, recipient_of
-from identitymesh.secrets.protectors import RECOVERY, Place, Protector
+from identitymesh.secrets.age import recipient_of
+from identitymesh.secrets.protectors import RECOVERY, Place, Protector, SlotClass, Traits
+
+TRAITS: Final = Traits(SlotClass.RECOVERY, 6, "whoever has the recovery sheet")
 
 
 def build(place: Place) -> Protector:
@@ -19,6 +23,7 @@ class Recovery:
     """An identity that somebody typed in or piped in."""
 
     type = RECOVERY
+    traits = TRAITS
 
     def __init__(self, typed: Secret | None) -> None:
         self._typed = typed
@@ -45,9 +50,9 @@ class Recovery:
             ) from None
         return identity
 
-    def create(self) -> Secret:
-        """A new identity. The caller shows it; it is kept nowhere."""
-        return new_identity()
+    def guard(self, identity: Secret) -> bytes | None:  # noqa: ARG002 - it is kept nowhere; the caller has shown it
+        """Nothing is kept."""
+        return None
 
     def remove(self) -> None:
         """Nothing was kept."""

@@ -37,7 +37,32 @@ keyring_slot = Table(
     Column("label", String(255), nullable=False),
     Column("state", String(16), nullable=False),
     Column("recipient", Text, nullable=False),
-    Column("guarded", LargeBinary),
+    Column("opened", Moment),
+    Column("opened_by", String(255)),
+)
+
+# What protectors keep: a table of its own, because backups leave it out.
+slot_guard = Table(
+    "slot_guard",
+    metadata,
+    Column("keyring", String(32), ForeignKey("keyring.name", ondelete="CASCADE"), primary_key=True),
+    Column("slot", String(36), primary_key=True),
+    Column("guarded", LargeBinary, nullable=False),
+    Column("created", Moment, nullable=False),
+)
+
+keyring_rotation = Table(
+    "keyring_rotation",
+    metadata,
+    Column("keyring", String(32), ForeignKey("keyring.name", ondelete="CASCADE"), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("new_key", BigInteger, nullable=False),
+    Column("started", Moment, nullable=False),
+    Column("holder", String(255), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("until", Moment, nullable=False),
 )
 
 secret_ledger = Table(
