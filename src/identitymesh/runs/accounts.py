@@ -13,6 +13,7 @@ from identitymesh.pipeline.projecting import Place, project
 from identitymesh.rules.project import ProjectRule
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs.contract import Issue, MeshTransaction
+from identitymesh.runs.people import FoundDone
 
 # Why an account is not made although nobody has it: settled at the target, seen by its next import.
 CONFLICTS = frozenset({"account-ambiguous", "account-taken"})
@@ -33,6 +34,7 @@ class AccountWork:
         self._rules_changed = False
         self._stored: dict[tuple[int, str, str], Account] = {}
         self._result: dict[tuple[int, str, str], Account] = {}
+        self._anchors: dict[int, str | None] = {}
         self.issues: list[Issue] = []
 
     # -- what the batch learnt ---------------------------------------------------
@@ -79,6 +81,7 @@ class AccountWork:
         """Work out all accounts of these identities, and of those that the targets' objects concern."""
         missing = [one for one in self._extra if one not in identities]
         everyone = {**identities, **self._tx.identities(missing)}
+        self._anchors = {one: identity.anchor for one, identity in everyone.items()}
         stored = self._tx.accounts_of(list(everyone))
         for several in stored.values():
             self._stored.update({one.place: one for one in several})
@@ -197,9 +200,16 @@ class AccountWork:
 
     # -- write -------------------------------------------------------------------
 
-    def write(self) -> None:
-        """Store the rows that are new or differ."""
+    def write(self) -> list[FoundDone]:
+        """Store the rows that are new or differ; answers what was sent and is seen to be done only now."""
         results = [settle(one) for one in self._result.values()]
         new = [one for one in results if one.place not in self._stored]
         changed = [one for one in results if one.place in self._stored and one != self._stored[one.place]]
+        found: list[FoundDone] = []
+        for index, after in enumerate(changed):
+            before = self._stored[after.place]
+            if before.status == "sending" and before.known != after.known:
+                changed[index] = replace(after, status="parked" if after.status == "parked" else "idle", attempts=0)
+                found.append(FoundDone(before, changed[index], self._anchors.get(after.identity_id)))
         self._tx.put_accounts(new, changed)
+        return found

@@ -19,7 +19,7 @@ from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs.accounts import AccountWork
 from identitymesh.runs.contract import Issue, MeshTransaction, Pair
 from identitymesh.runs.keys import KeyIndex, join_pairs
-from identitymesh.runs.people import person_events
+from identitymesh.runs.people import found_event, person_events
 
 MAX_ROUNDS = 20  # a chain of objects that find each other only through each other's values
 
@@ -315,7 +315,7 @@ class Evaluation:
         tx.put_waiting(
             {one.id: self._waiting_pairs(one) for one in self._objects.values()} | dict.fromkeys(self._removed, ())
         )
-        self._accounts.write()
+        tx.audit([found_event(one, self._actor, self._run_id) for one in self._accounts.write()])
         for event in (events := person_events(self._before, new, changed, self._actor, self._run_id)):
             self.outcome.counts[event.action] += 1
         tx.audit(events)

@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from identitymesh.audit import Record, person_record
+from identitymesh.model.accounts import Account, differences
 from identitymesh.model.attributes import Attributes, Value, same
 from identitymesh.model.identities import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDone:
+    """An account whose change was sent, whose answer never came, and that an import shows changed."""
+
+    before: Account
+    after: Account
+    anchor: str | None
+
+
+def found_event(found: FoundDone, actor: str, run_id: int) -> Record:
+    """The record that the run which sent the change could not write any more."""
+    before, after = found.before, found.after
+    if before.known is None or after.known is None:
+        kind = "create" if before.known is None else "delete"
+    else:
+        kind = "disable" if before.kind == "disable" else "update"
+    changed = differences(before.known, after.known)
+    return person_record(
+        f"account.{kind}",
+        str(after.identity_id),
+        actor=actor,
+        run=str(run_id),
+        before={one.name: one.before for one in changed if one.before is not None},
+        after={one.name: one.after for one in changed if one.after is not None},
+        connector=after.connector,
+        object=after.object,
+        anchor=found.anchor,
+        rule=after.rule,
+        found_by="import",
+    )
 
 
 def person_events(
