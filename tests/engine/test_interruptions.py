@@ -34,6 +34,7 @@ from identitymesh.storage import leases as leases_module
 from identitymesh.storage.tables import mesh as m
 from identitymesh.storage.tables import runs as r
 from tests.servers.postgresql import PostgresDatabase
+from tests.servers.process import private_folder
 
 from .world import World, silent
 
@@ -254,23 +255,23 @@ def test_a_database_locked_while_answers_are_recorded_makes_nobody_twice(impatie
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
-    """A file system of 3 MiB, where this process may mount one."""
-    folder.mkdir()
+def small_disk() -> Iterator[tuple[Path, bool]]:
+    """A folder, and whether it is a file system of its own with 3 MiB, which takes a process that may mount one."""
+    folder = private_folder("disk")  # not below pytest's, which could not remove it after a kill
     mount = shutil.which("mount")
     argv = [mount or "mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
     mounted = mount is not None and subprocess.run(argv, check=False, capture_output=True).returncode == 0
     try:
-        yield mounted
+        yield folder, mounted
     finally:
         if mounted:
             subprocess.run(["umount", "-l", str(folder)], check=True)
+        shutil.rmtree(folder)
 
 
-def test_a_full_disk_ends_the_run_by_its_name_and_the_next_one_repairs(tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_run_by_its_name_and_the_next_one_repairs() -> None:
     """On a small file system; where none can be mounted, SQLite itself is told that there is no more room."""
-    disk = tmp_path / "disk"
-    with small_disk(disk) as mounted, World(disk, lease=1.0) as world:
+    with small_disk() as (disk, mounted), World(disk, lease=1.0) as world:
         world.apply()
         ballast = disk / "ballast"
         told = [1_000_000]
