@@ -35,6 +35,7 @@ lock: ## pin what pyproject.toml and requirements/*.in allow (LOCK_ARGS=--upgrad
 	$(LOCK) requirements/demo.in -c requirements/runtime.txt -c requirements/build.txt -o requirements/demo.txt
 	$(LOCK) requirements/test.in -c requirements/runtime.txt -c requirements/build.txt -c requirements/demo.txt \
 		-o requirements/test.txt
+	$(LOCK) --no-binary tpm2-pytss --no-deps requirements/tpm.in -o requirements/tpm.txt
 
 clean: ## remove what was made: environment, caches, demonstration
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo dist build
