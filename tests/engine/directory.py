@@ -30,6 +30,10 @@ class MemorySettings(ConnectorSettings):
     base: str = "everything"
 
 
+def _as_given(attributes: Attributes) -> Attributes:
+    return attributes
+
+
 @dataclass(slots=True)
 class Directory:
     """The system behind the connector. Tests read and edit ``objects`` directly."""
@@ -43,7 +47,7 @@ class Directory:
     proves: bool = True  # whether reads end with their proof
     before: Callable[[str, str], None] | None = None  # may raise instead of the operation
     after: Callable[[str, str], None] | None = None  # may raise although the operation was carried out
-    spelling: Callable[[Attributes], Attributes] = staticmethod(lambda attributes: attributes)
+    spelling: Callable[[Attributes], Attributes] = _as_given
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def by(self, attribute: str) -> dict[Value, Attributes]:
@@ -52,7 +56,7 @@ class Directory:
         for attributes in self.objects.values():
             value = attributes[attribute]
             assert not isinstance(value, list)
-            assert value not in found, f"two objects have {attribute} {value}"
+            assert value not in found, f"two objects have {attribute} {value!r}"
             found[value] = attributes
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from identitymesh.connectors.catalogue import kinds
 from identitymesh.model.attributes import Attributes, Value
@@ -114,7 +114,7 @@ class World:
         )
         return Engine(parts, definitions, SqlPeople(database), lambda: scratch(database, self.folder))
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
