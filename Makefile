@@ -1,7 +1,7 @@
 # The commands of this repository. Each makes what it needs first; on Linux with Python 3.11+ a clone is enough.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lock clean
+.PHONY: help demo test soak check lock clean
 
 # More for pytest: make test PYTEST_ARGS="-k postgres -x"
 PYTEST_ARGS ?= --numprocesses auto --dist loadscope
@@ -15,6 +15,12 @@ demo: ## the product at work, on this machine, with made-up people
 
 test: check ## everything that must hold: check, then all tests (PYTEST_ARGS="-k name" for some)
 	.venv/bin/pytest $(PYTEST_ARGS)
+
+N ?= 1000
+soak: ## kill a run at N=1000 of its steps on each database, and try as many random days (SEED=... repeats one)
+	@scripts/bootstrap test
+	IDENTITYMESH_SOAK=$(N) IDENTITYMESH_SEED=$(SEED) .venv/bin/pytest --capture=no --durations=0 --timeout=0 \
+		tests/chaos tests/engine/test_properties.py
 
 check: ## without running the product: style, format, types, arrows between packages
 	@scripts/bootstrap test

@@ -108,11 +108,13 @@ class Children:
         self._process.wait(60)
         self._process.stdout.close()
 
-    def order(self, folder: Path, runs: Sequence[str], *, kill: int | None = None, names: bool = False) -> Any:
+    def order(
+        self, folder: Path, runs: Sequence[str], *, kill: int | None = None, names: bool = False, warm: bool = False
+    ) -> Any:
         """A fresh process makes these runs one after the other, or ends at event ``kill``."""
         assert self._process.stdin
         assert self._process.stdout
-        order = {"folder": str(folder), "runs": list(runs), "kill": kill, "names": names}
+        order = {"folder": str(folder), "runs": list(runs), "kill": kill, "names": names, "warm": warm}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
@@ -163,7 +165,7 @@ class Company:
                 release=False,
                 allow_audience=(),
             )
-        self._undisturbed(self.folder, ["full"])
+        self.children.order(self.folder, ["full"], warm=True)
         with closing(sqlite3.connect(self.folder / "hr.db")) as hr, hr:
             hr.execute("DELETE FROM person WHERE id = 'p03'")
         self._undisturbed(self.folder, ["full"])

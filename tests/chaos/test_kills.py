@@ -20,7 +20,7 @@ import pytest
 from .company import Children, Company
 from .target import Target
 
-SAMPLES = {"sqlite": 26, "postgresql": 14}  # of each `make test`
+SAMPLES = {"sqlite": 18, "postgresql": 10}  # of each `make test`
 SOAK = int(os.environ.get("IDENTITYMESH_SOAK", "0"))
 REPLAY = os.environ.get("IDENTITYMESH_KILL", "")
 SEED = os.environ.get("IDENTITYMESH_SEED", "") or secrets.token_hex(4)
