@@ -116,6 +116,7 @@ def _chip(tcti: str) -> Iterator[_Chip]:
     with ESAPI(tcti or None) as esapi:
         chip = _Chip(esapi)
         try:
+            chip.start()
             yield chip
         finally:
             chip.close()
@@ -125,16 +126,18 @@ class _Chip:
     """A storage key and a session in one chip. ESAPI as in the TCG TSS 2.0 specification."""
 
     def __init__(self, esapi: Any) -> None:
-        from tpm2_pytss import ESYS_TR, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE
-
         self._esapi = esapi
         self._open: list[Any] = []
+
+    def start(self) -> None:
+        from tpm2_pytss import ESYS_TR, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE
+
         # The storage key of the TCG's provisioning guidance: the chip makes the same one each time.
         template = TPM2B_PUBLIC.parse(
             alg="ecc256:aes128cfb",
             objectAttributes="fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|decrypt|noda",
         )
-        self._parent, *_rest = esapi.create_primary(TPM2B_SENSITIVE_CREATE(), template, ESYS_TR.OWNER)
+        self._parent, *_rest = self._esapi.create_primary(TPM2B_SENSITIVE_CREATE(), template, ESYS_TR.OWNER)
         self._open.append(self._parent)
         self._session = self._start_session()
         self._open.append(self._session)
@@ -142,7 +145,9 @@ class _Chip:
     def _start_session(self) -> Any:
         from tpm2_pytss import ESYS_TR, TPM2_ALG, TPM2_SE, TPMA_SESSION, TPMT_SYM_DEF, TPMU_SYM_KEY_BITS, TPMU_SYM_MODE
 
-        cipher = TPMT_SYM_DEF(TPM2_ALG.AES, TPMU_SYM_KEY_BITS(sym=128), TPMU_SYM_MODE(sym=TPM2_ALG.CFB))
+        cipher = TPMT_SYM_DEF(
+            algorithm=TPM2_ALG.AES, keyBits=TPMU_SYM_KEY_BITS(sym=128), mode=TPMU_SYM_MODE(sym=TPM2_ALG.CFB)
+        )
         # Salted with the storage key: who listens between host and chip learns nothing.
         session = self._esapi.start_auth_session(
             tpm_key=self._parent,
