@@ -6,13 +6,14 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from identitymesh.runs.credential_rotation import CredentialRotation
     from identitymesh.runs.engine import Engine
     from identitymesh.secrets.setup import InitResult
     from identitymesh.secrets.store import SecretStore
@@ -24,7 +25,7 @@ def main() -> None:
     """Entry point ``identitymesh``."""
     from identitymesh.cli.main import run
 
-    sys.exit(run(open_installation=open_installation, initialise=initialise))
+    sys.exit(run(open_installation=open_installation, initialise=initialise, custody=Custody()))
 
 
 def secretscli() -> None:
@@ -43,6 +44,7 @@ class Installation:
     engine: Engine
     actor: str
     findings: tuple[str, ...]
+    rotation: CredentialRotation
 
     @property
     def allow_value_argument(self) -> bool:
@@ -73,21 +75,35 @@ def open_installation(home: Path | None = None) -> Iterator[Installation]:
         secrets = SecretStore(SqlSecretRows(database), settings.host)
         findings = secrets.settle_provider(settings.secrets.provider, actor=actor)
         told = tuple(f"{one.message}. {one.hint}" for one in findings)
-        yield Installation(settings, secrets, _engine(settings, database, secrets, actor), actor, told)
+        engine, rotation = _engine(settings, database, secrets, actor)
+        yield Installation(settings, secrets, engine, actor, told, rotation)
     finally:
         database.close()
 
 
-def _engine(settings: Settings, database: Database, secrets: SecretStore, actor: str) -> Engine:
+class Custody:
+    """What keeps an installation alive; fits the protocol of ``cli/custody.py``."""
+
+    def open(self, home: Path | None = None, /) -> AbstractContextManager[Installation]:
+        """The opened installation."""
+        return open_installation(home)
+
+
+def _engine(
+    settings: Settings, database: Database, secrets: SecretStore, actor: str
+) -> tuple[Engine, CredentialRotation]:
     from identitymesh.connectors.catalogue import kinds
+    from identitymesh.runs.credential_rotation import CredentialRotation
     from identitymesh.runs.cycle import Parts
     from identitymesh.runs.definitions import Definitions
     from identitymesh.runs.engine import Engine
+    from identitymesh.secrets.rotation import Rotations
     from identitymesh.storage.exports import SqlExports
     from identitymesh.storage.leases import SqlLeases
     from identitymesh.storage.mesh import SqlMesh
     from identitymesh.storage.people import SqlPeople
     from identitymesh.storage.plans import SqlPlans
+    from identitymesh.storage.rotations import SqlRotationRows
     from identitymesh.storage.runs import SqlDefinitions, SqlRuns
     from identitymesh.storage.scratch import scratch
 
@@ -104,7 +120,9 @@ def _engine(settings: Settings, database: Database, secrets: SecretStore, actor:
         clock=lambda: datetime.now(UTC),
     )
     definitions = Definitions(SqlDefinitions(database), parts.kinds, secrets.audience, actor=actor, clock=parts.clock)
-    return Engine(parts, definitions, SqlPeople(database), lambda: scratch(database, settings.folder))
+    rotations = Rotations(SqlRotationRows(database), secrets)
+    engine = Engine(parts, definitions, SqlPeople(database), lambda: scratch(database, settings.folder))
+    return engine, CredentialRotation(parts, definitions, rotations)
 
 
 def _database(settings: Settings, *, create: bool) -> Database:

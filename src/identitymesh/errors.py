@@ -13,6 +13,8 @@ MeshError
 │   ├── SecretRefused          the value may not be stored (empty, too large, a mask)
 │   ├── SecretBroken           a sealed value that does not open
 │   ├── AudienceRefused        the value may not be sent there
+│   ├── RotationRefused        the new value was not accepted; the old one is in use
+│   ├── RotationUnfinished     a rotation could not be decided (the same command carries on)
 │   └── ProviderError          the provider of secrets is unknown or did not answer
 ├── KeyringError
 │   ├── KeyringExists, KeyringMissing, KeyringSubstituted, KeyringRolledBack, KeyringBroken
@@ -157,6 +159,15 @@ class SecretBroken(SecretError):
 
 class AudienceRefused(SecretError):
     code = "audience-refused"
+
+
+class RotationRefused(SecretError):
+    code = "rotation-refused"
+
+
+class RotationUnfinished(SecretError):
+    code = "rotation-unfinished"
+    retryable = True
 
 
 class ProviderError(SecretError):

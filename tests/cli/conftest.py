@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from identitymesh.cli.main import run, run_secretscli
+from tests.cli.custody_imitation import FakeCustody
 from tests.cli.imitation import FakeInstallation
 
 
@@ -62,8 +63,12 @@ class Shell:
             patched.setattr(sys, "stdin", Terminal(stdin, terminal=terminal))
             patched.setattr(sys, "stdout", out)
             patched.setattr(sys, "stderr", err)
+            more = {"custody": FakeCustody(self.installation)} if program is run else {}
             code = program(
-                open_installation=self.installation.open, initialise=self.installation.initialise, argv=list(arguments)
+                open_installation=self.installation.open,
+                initialise=self.installation.initialise,
+                argv=list(arguments),
+                **more,
             )
         return Answer(code, out.content(), err.content())
 

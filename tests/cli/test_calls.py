@@ -39,6 +39,12 @@ CALLS = {
     "secrets list": ["secrets", "list"],
     "secrets delete": ["secrets", "delete", REF],
     "secrets verify": ["secrets", "verify"],
+    "secrets show": ["secrets", "show", REF],
+    "secrets usage": ["secrets", "usage"],
+    "secrets due": ["secrets", "due"],
+    "secrets orphans": ["secrets", "orphans"],
+    "secrets rotate": ["secrets", "rotate", REF],
+    "secrets retire": ["secrets", "retire"],
 }
 
 

@@ -16,13 +16,20 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from identitymesh.cli.contract import Initialise, InstallationOpener
+    from identitymesh.cli.custody import Custody
 
 PROGRAM = "identitymesh"
 SECRETS_PROGRAM = "secretscli"
 BROKEN_PIPE = 141  # as every program whose reader went away
 
 
-def run(*, open_installation: InstallationOpener, initialise: Initialise, argv: Sequence[str] | None = None) -> int:
+def run(
+    *,
+    open_installation: InstallationOpener,
+    initialise: Initialise,
+    custody: Custody | None = None,
+    argv: Sequence[str] | None = None,
+) -> int:
     """Carry out ``identitymesh`` and answer its exit code. Nothing is opened before a command needs it."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not completing(PROGRAM) and (code := _answer_at_once(arguments)) is not None:
@@ -30,7 +37,7 @@ def run(*, open_installation: InstallationOpener, initialise: Initialise, argv: 
     from identitymesh.cli.application import carry_out
     from identitymesh.cli.session import Openers
 
-    return carry_out(PROGRAM, arguments, Openers(open_installation, initialise))
+    return carry_out(PROGRAM, arguments, Openers(open_installation, initialise, custody))
 
 
 def run_secretscli(

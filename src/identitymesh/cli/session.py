@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from identitymesh.cli.contract import Initialise, Installation, InstallationOpener
+from identitymesh.cli.custody import Custody, KeptInstallation
 from identitymesh.cli.output import Output
 
 
@@ -19,6 +20,7 @@ class Openers:
 
     open_installation: InstallationOpener
     initialise: Initialise
+    custody: Custody | None = None
 
 
 @dataclass(slots=True)
@@ -35,6 +37,21 @@ class Session:
     def installation(self) -> Iterator[Installation]:
         """The opened installation; what it has to say goes to standard error first."""
         with self.openers.open_installation(self.home) as installation:
+            for finding in installation.findings:
+                self.out.warning(finding)
+            yield installation
+
+    @property
+    def custody(self) -> Custody:
+        """Backups, rotations and what else keeps an installation alive."""
+        if self.openers.custody is None:
+            raise TypeError("this program was started without the custody of secrets")
+        return self.openers.custody
+
+    @contextmanager
+    def kept(self) -> Iterator[KeptInstallation]:
+        """The opened installation with its custody; what it has to say goes to standard error first."""
+        with self.custody.open(self.home) as installation:
             for finding in installation.findings:
                 self.out.warning(finding)
             yield installation

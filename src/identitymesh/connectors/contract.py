@@ -187,6 +187,22 @@ class DeleteOp(Protocol):
     def delete(self, object_class: str, current: Entry) -> None: ...
 
 
+@runtime_checkable
+class ChangePasswordOp(Protocol):
+    """Can give the login that it uses a new password at the system itself.
+
+    ``name`` is the path of the setting, as for :class:`CredentialSource`. It logs in with the credential that its
+    source answers, and changes the password of that login. The plaintext stands in no statement that the server could
+    log where the protocol allows it: PostgreSQL gets a SCRAM verifier.
+
+    Raises:
+        PermissionDenied, ObjectRefused: the system does not allow it, or refuses this password; the old one is valid.
+        ConnectionLost, TimedOut: either may be valid now.
+    """
+
+    def change_password(self, name: str, new: Secret) -> None: ...
+
+
 class CredentialSource(Protocol):
     """Gives a connector the value of one of its settings that is declared secret, at the moment of use.
 

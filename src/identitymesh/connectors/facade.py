@@ -30,6 +30,7 @@ from typing import Any, Final, Self, TypeVar
 from identitymesh.connectors.checking import check, entry_fault
 from identitymesh.connectors.contract import (
     AttributeInfo,
+    ChangePasswordOp,
     Connector,
     CreateOp,
     CredentialSource,
@@ -52,6 +53,7 @@ from identitymesh.connectors.patience import Patience
 from identitymesh.errors import (
     ConnectorError,
     ConnectorMisconfigured,
+    CredentialRefused,
     KeyringError,
     ObjectChanged,
     ObjectMissing,
@@ -62,9 +64,11 @@ from identitymesh.errors import (
     Unreachable,
 )
 from identitymesh.model.attributes import Attributes, Value, same
+from identitymesh.redaction import Secret
 
 _ANY: Final = (ConnectorError,)
 _NOT_CARRIED_OUT: Final = (Unreachable, Throttled)  # what proves that a create did not happen
+_RENEWALS: Final = 3
 _ROUNDS: Final = 3  # how often a write looks again when the object changed between its read and its write
 _CANNOT: Final[dict[type, str]] = {
     TestOp: "be tested",
@@ -76,13 +80,14 @@ _CANNOT: Final[dict[type, str]] = {
     CreateOp: "create objects",
     UpdateOp: "update objects",
     DeleteOp: "delete objects",
+    ChangePasswordOp: "change its password",
 }
 
 Operation = TypeVar("Operation")
 Result = TypeVar("Result")
 
 
-def open_facade(
+def open_facade(  # noqa: PLR0913  clock, pause and repeats are replaced in tests
     name: str,
     kind: Kind,
     settings: Any,
@@ -91,14 +96,27 @@ def open_facade(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
     retries: int = 3,
+    renewed: Callable[[], bool] = lambda: False,
 ) -> Facade:
-    """The facade of a connector of this kind. ``settings`` is a value of ``kind.settings``."""
+    """The facade of a connector of this kind. ``settings`` is a value of ``kind.settings``.
+
+    ``renewed`` says whether the source would answer another credential than the one that was refused.
+    """
     try:
         connector = kind.open(settings, credentials)
     except ConnectorError as error:
         error.connector = error.connector or name
         raise
-    return Facade(name, connector, kind=kind.name, timeout=settings.timeout, sleep=sleep, clock=clock, retries=retries)
+    return Facade(
+        name,
+        connector,
+        kind=kind.name,
+        timeout=settings.timeout,
+        sleep=sleep,
+        clock=clock,
+        retries=retries,
+        renewed=renewed,
+    )
 
 
 class Facade:
@@ -122,12 +140,14 @@ class Facade:
         retries: int = 3,
         kind: str = "",
         chance: Callable[[], float] = random.random,
+        renewed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = name
         self._title = f"connector {name} ({kind})" if kind else f"connector {name}"
         self._connector = connector
         self._timeout = timeout
         self._clock = clock
+        self._renewed = renewed
         self._patience = Patience(retries, sleep, chance)
 
     def __enter__(self) -> Self:
@@ -149,6 +169,11 @@ class Facade:
         """Reach the system, log in and see the objects."""
         operation = self._need(TestOp)
         return self._repeat("being tested", operation.test)
+
+    def change_password(self, name: str, new: Secret) -> None:
+        """Give its login a new password at the system. Not repeated: after a lost answer either may be valid."""
+        operation = self._need(ChangePasswordOp)
+        self._once("changing its password", lambda: operation.change_password(name, new))
 
     def schema(self, object_class: str) -> Sequence[AttributeInfo]:
         """The attributes that objects there can have; empty means "any"."""
@@ -314,7 +339,7 @@ class Facade:
     def _once(self, doing: str, action: Callable[[], Result]) -> Result:
         begun = self._clock()
         try:
-            return action()
+            return self._with_renewal(action)
         except ConnectorError as error:
             error.connector = error.connector or self.name
             raise
@@ -330,6 +355,16 @@ class Facade:
                 hint="This is a fault of the connector, not of your data; the log has the details.",
                 connector=self.name,
             ) from error
+
+    def _with_renewal(self, action: Callable[[], Result]) -> Result:
+        """After a refusal ask for a credential that was rotated in this moment. The same one is never sent twice."""
+        for _ in range(_RENEWALS):
+            try:
+                return action()
+            except CredentialRefused:
+                if not self._renewed():
+                    raise
+        return action()
 
 
 def _alike(left: Mapping[str, Value], right: Mapping[str, Value], names: Sequence[str]) -> bool:

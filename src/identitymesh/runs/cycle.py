@@ -291,8 +291,12 @@ class RunSecrets:
 
     def open(self, connector: ConnectorDefinition) -> Facade:
         """The connector behind its facade; nothing is connected yet."""
-        source = self._credentials.source(needs(connector))
-        return open_facade(connector.name, connector.kind, connector.settings.below(self._folder), source)
+        wants = needs(connector)
+        source = self._credentials.source(wants)
+        settings = connector.settings.below(self._folder)
+        return open_facade(
+            connector.name, connector.kind, settings, source, renewed=lambda: self._credentials.renewed(wants)
+        )
 
 
 def needs(connector: ConnectorDefinition) -> ConnectorSecrets:

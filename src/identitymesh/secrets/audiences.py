@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from identitymesh.audit import Record
@@ -167,13 +166,12 @@ def _reason(use: AudienceUse, audience: Audience, *, intact: bool) -> str:
 
 
 def _write(transaction: SecretTransaction, grants: Sequence[AudienceGrant], actor: str) -> None:
-    now = datetime.now(UTC)
     for grant in sorted(grants, key=lambda grant: grant.ref.text):  # as everybody who locks several
         row = transaction.lock_ledger(grant.ref.text)
         if row is None or row.audience_mac != grant.seen_mac:
             raise KeyringConflict(f"{grant.ref}: its audience changed in the meantime", hint="Run the command again.")
-        changed = replace(row, audience=encode_audience(grant.after), audience_mac=grant.mac, changed=now)
-        transaction.put_ledger(changed)
+        changed = replace(row, audience=encode_audience(grant.after), audience_mac=grant.mac)
+        transaction.put_ledger(changed)  # `changed` stays: it is the age of the value, which cadences count from
     transaction.audit(
         Record(
             "secret.audience",

@@ -8,14 +8,18 @@ Nothing outlives the run.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from identitymesh.errors import SecretMissing
 from identitymesh.redaction import Secret
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.store import OpenRequest, Release, SecretStore
+
+ROTATION_SECONDS: Final = 10.0  # a password that was changed at its server becomes current well before
+ROTATION_PAUSE: Final = 0.2
 
 
 class Credentials(Protocol):
@@ -55,6 +59,7 @@ class RunCredentials:
         self._actor = actor
         self._run = run
         self._prepared: dict[OpenRequest, Release] = {}
+        self._handed: dict[str, dict[str, str | None]] = {}  # connector: ref: version
 
     def prepare(self, connectors: Sequence[ConnectorSecrets]) -> None:
         """Record the openings of all connectors in one transaction. A failure of one shows when it asks.
@@ -70,12 +75,28 @@ class RunCredentials:
 
         def credential(name: str) -> Secret:
             request = connector.request(name)
-            prepared = self._prepared.pop(request, None)
-            if prepared is not None:
-                return prepared.open()
-            return self._store.open(request, actor=self._actor, run=self._run)
+            release = self._prepared.pop(request, None)
+            if release is None:
+                release = self._store.prepare([request], actor=self._actor, run=self._run)[request]
+            self._handed.setdefault(connector.connector, {})[request.ref.text] = release.version
+            return release.open()
 
         return credential
+
+    def renewed(self, connector: ConnectorSecrets) -> bool:
+        """After a refusal: whether a credential was rotated since it was handed out. Waits while one is being rotated.
+
+        Another version is handed out once; the same one is never sent a second time, so no account is locked by it.
+        """
+        handed = self._handed.get(connector.connector, {})
+        end = time.monotonic() + ROTATION_SECONDS
+        while True:
+            versions = self._store.versions(handed)
+            if any(versions.get(ref, (None, None))[0] not in (None, version) for ref, version in handed.items()):
+                return True
+            if not any(pending for _current, pending in versions.values()) or time.monotonic() > end:
+                return False
+            time.sleep(ROTATION_PAUSE)
 
     def close(self) -> None:
         """Forget what was prepared and not used."""

@@ -220,6 +220,38 @@ class SecretStore:
         self._record("secret.reveal", [release], actor, None)
         return release.open()
 
+    def session(self, view: SecretView) -> KeyringSession:
+        """The keyrings in this snapshot, as this store opens them."""
+        return KeyringSession(self._host, view, means=self._means)
+
+    def open_version(self, request: OpenRequest, version: str, *, actor: str) -> Secret:
+        """Open one version for a connector, current or not; judged and recorded like every opening.
+
+        Raises:
+            SecretMissing, SecretBroken, AudienceRefused, ProviderError, KeyringError, StorageError
+        """
+        with self._rows.read() as view:
+            session = self.session(view)
+            ledger = view.ledger([request.ref.text])
+            pinned = {ref: replace(row, current_version=version) for ref, row in ledger.items()}
+            found = self._look(view, pinned, session)
+        release = _judge(request, pinned.get(request.ref.text), found, session)
+        self._record("secret.open", [release], actor, None)
+        return release.open()
+
+    def same_as_current(self, ref: SecretReference, value: Secret) -> bool:
+        """Whether this is the stored value. Nothing leaves, so nothing is recorded."""
+        with self._rows.read() as view:
+            session = self.session(view)
+            ledger = view.ledger([ref.text])
+            found = self._look(view, ledger, session)
+        return any(not isinstance(held, SecretError) and held.open() == value for held in found.values())
+
+    def versions(self, refs: Iterable[str]) -> Mapping[str, tuple[str | None, str | None]]:
+        """Current and pending version of each ref that is stored."""
+        with self._rows.read() as view:
+            return {ref: (row.current_version, row.pending_version) for ref, row in view.ledger(refs).items()}
+
     def _look(
         self, view: SecretView, ledger: Mapping[str, LedgerRow], session: KeyringSession
     ) -> Mapping[Wanted, Held | SecretError]:

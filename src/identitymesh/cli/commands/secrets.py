@@ -1,4 +1,4 @@
-"""Store, list, verify and delete credentials."""
+"""Store, list, rotate, verify and delete credentials."""
 
 from __future__ import annotations
 
@@ -22,15 +22,20 @@ from identitymesh.cli.secret_actions import (
     verify,
 )
 from identitymesh.cli.secret_input import read_value
+from identitymesh.cli.secret_ledger import show, show_due, show_orphans, show_usage
+from identitymesh.cli.secret_rotation import retire, rotate
 from identitymesh.cli.session import session_of
 from identitymesh.errors import UsageError
 from identitymesh.secrets.references import parse
 
 
 def register(app: typer.Typer) -> None:
-    group = add_group(app, "secrets", "Store, list, verify and delete credentials.", {})
+    group = add_group(app, "secrets", "Store, list, rotate, verify and delete credentials.", {})
     group.command("set", context_settings=TAKES_ANYTHING)(set_secret)
+    group.command("rotate", context_settings=TAKES_ANYTHING)(rotate)
     commands: Commands = {"get": get, "exists": exists, "list": list_secrets, "delete": delete, "verify": verify}
+    commands |= {"show": show, "usage": show_usage, "due": show_due, "orphans": show_orphans}
+    commands |= {"retire": retire}
     for name, function in commands.items():
         group.command(name)(function)
 

@@ -47,7 +47,7 @@ def open_engine(settings: SqlSettings, credentials: CredentialSource, deadline: 
     address = settings.address
     if isinstance(address, SqliteAddress):
         return _engine("sqlite", lambda: _connect_sqlite(address, settings.timeout, deadline))
-    return _engine("postgresql+psycopg", lambda: _connect_postgres(address, settings, credentials))
+    return _engine("postgresql+psycopg", lambda: connect_postgres(address, settings, credentials))
 
 
 def _engine(dialect: str, creator: Callable[[], Any]) -> Engine:
@@ -81,9 +81,10 @@ def _connect_sqlite(address: SqliteAddress, timeout: float, deadline: Deadline) 
     return connection
 
 
-def _connect_postgres(
+def connect_postgres(
     address: PostgresAddress, settings: SqlSettings, credentials: CredentialSource
 ) -> psycopg.Connection[Any]:
+    """A connection; its password is asked for now. Raises the ``ConnectorError`` family."""
     parameters: dict[str, Any] = {
         **dict(address.options),
         **tls_options(address, settings),

@@ -18,26 +18,32 @@ from identitymesh.connectors.contract import (
 )
 from identitymesh.connectors.kinds.sql.columns import describe
 from identitymesh.connectors.kinds.sql.opening import Deadline, open_engine
+from identitymesh.connectors.kinds.sql.passwords import password_changer
 from identitymesh.connectors.kinds.sql.settings import SqlObject, SqlSettings
 from identitymesh.connectors.kinds.sql.snapshots import PAGE, Snapshot, columns_of, open_snapshot
 from identitymesh.connectors.kinds.sql.values import RowReader
 from identitymesh.connectors.kinds.sql.watermarks import read_watermark, write_watermark
 from identitymesh.errors import ConnectorMisconfigured
 from identitymesh.model.attributes import Scalar, Value, values_of
+from identitymesh.redaction import Secret
 
 _NO_SUCH_VALUE: Final = ("22", "42883")  # SQLSTATE: the text is no value of the column's type
 
 
 class SqlSource:
-    """Implements TestOp, SchemaOp, SearchOp, SyncOp, GetOp and LookupOp."""
+    """Implements TestOp, SchemaOp, SearchOp, SyncOp, GetOp, LookupOp and, on PostgreSQL, ChangePasswordOp."""
 
     def __init__(self, settings: SqlSettings, credentials: CredentialSource) -> None:
         self._settings = settings
+        self._change_password = password_changer(settings, credentials)
         self._deadline = Deadline(settings.timeout)
         self._engine = open_engine(settings, credentials, self._deadline)
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def change_password(self, name: str, new: Secret) -> None:
+        self._change_password(name, new)
 
     def test(self) -> TestReport:
         details: dict[str, str] = {}

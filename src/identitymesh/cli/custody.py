@@ -1,0 +1,41 @@
+"""What the commands around rotation, bundles, backups and repair need, said by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from identitymesh.cli.contract import Installation
+
+if TYPE_CHECKING:
+    from identitymesh.redaction import Secret
+    from identitymesh.runs.credential_rotation import RotationReport
+    from identitymesh.secrets.references import SecretReference
+    from identitymesh.secrets.rotation import Retired, RotationRow
+
+
+class RotationCommands(Protocol):
+    """Rotation of one credential, see :mod:`identitymesh.runs.credential_rotation`."""
+
+    def find(self, ref: SecretReference) -> RotationRow | None: ...
+    def rotations(self) -> Sequence[RotationRow]: ...
+    def rotate(
+        self, ref: SecretReference, ask: Callable[[], Secret], *, at_server: bool, retire_days: int
+    ) -> RotationReport: ...
+    def abandon(self, ref: SecretReference) -> None: ...
+    def retire(self, ref: SecretReference | None) -> Sequence[Retired]: ...
+
+
+class KeptInstallation(Installation, Protocol):
+    """An opened installation with what keeps it alive."""
+
+    @property
+    def rotation(self) -> RotationCommands: ...
+
+
+class Custody(Protocol):
+    """What keeps an installation alive, also when it does not open."""
+
+    def open(self, home: Path | None, /) -> AbstractContextManager[KeptInstallation]: ...

@@ -1,0 +1,49 @@
+"""The custody of an installation, imitated: answers records made by hand."""
+# ruff: noqa: ARG002 - an imitation takes what the real one takes
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from identitymesh.redaction import Secret
+from identitymesh.runs.credential_rotation import RotationReport
+from identitymesh.secrets.references import SecretReference
+from identitymesh.secrets.rotation import Retired, RotationRow
+
+if TYPE_CHECKING:
+    from tests.cli.imitation import FakeInstallation
+
+
+@dataclass
+class FakeRotation:
+    asked: list[bytes] = field(default_factory=list)
+
+    def find(self, ref: SecretReference) -> RotationRow | None:
+        return None
+
+    def rotations(self) -> Sequence[RotationRow]:
+        return []
+
+    def rotate(
+        self, ref: SecretReference, ask: Callable[[], Secret], *, at_server: bool, retire_days: int
+    ) -> RotationReport:
+        self.asked.append(ask().reveal())
+        return RotationReport(ref.text, "1", "2", at_server, resumed=False, probed={"hr": "reads user"}, retire_at=None)
+
+    def abandon(self, ref: SecretReference) -> None:
+        """Nothing to do."""
+
+    def retire(self, ref: SecretReference | None) -> Sequence[Retired]:
+        return [Retired("secret://hr/reader", ("1",))]
+
+
+@dataclass
+class FakeCustody:
+    installation: FakeInstallation
+
+    def open(self, home: Path | None, /) -> AbstractContextManager[FakeInstallation]:
+        return self.installation.open(home)

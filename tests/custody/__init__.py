@@ -1,0 +1,1 @@
+"""Custody of secrets from the command line: the real product in a folder of its own."""
