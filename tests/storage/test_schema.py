@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from identitymesh.errors import SchemaOutdated
@@ -21,6 +24,13 @@ def test_the_migrated_schema_is_the_defined_one(database: Database) -> None:
         found = compare_metadata(MigrationContext.configure(connection, opts=options), every_table())
 
     assert found == []
+
+
+def test_the_newest_script_is_where_the_chain_of_scripts_ends() -> None:
+    scripts = ScriptDirectory(str(Path(schema.__file__).parent / "migrations"))
+
+    assert [schema.head()] == scripts.get_heads()
+    assert all(Path(script.path).name.startswith(f"{script.revision}_") for script in scripts.walk_revisions())
 
 
 def test_up_and_down_leave_nothing(database: Database) -> None:

@@ -32,7 +32,7 @@ def run(
 ) -> int:
     """Carry out ``identitymesh`` and answer its exit code. Nothing is opened before a command needs it."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not completing(PROGRAM) and (code := _answer_at_once(arguments)) is not None:
+    if (code := answer_at_once(arguments)) is not None:
         return code
     from identitymesh.cli.application import carry_out
     from identitymesh.cli.session import Openers
@@ -56,7 +56,11 @@ def completing(program: str) -> bool:
     return f"_{program.upper()}_COMPLETE" in os.environ
 
 
-def _answer_at_once(arguments: list[str]) -> int | None:
+def answer_at_once(arguments: list[str] | None = None) -> int | None:
+    """Answer what needs nothing but this module: help of the whole, the version. ``None``: it was none of these."""
+    if completing(PROGRAM):
+        return None
+    arguments = sys.argv[1:] if arguments is None else arguments
     from identitymesh.cli.overview import overview, version
 
     if not arguments:

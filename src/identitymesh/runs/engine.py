@@ -15,6 +15,7 @@ from identitymesh.runs.contract import PeopleStore, PlannedRow
 from identitymesh.runs.cycle import Cycle, Order, Parts, needs
 from identitymesh.runs.definitions import Definitions
 from identitymesh.runs.explaining import explain
+from identitymesh.runs.masking import Restricted, mask, restricted_targets
 from identitymesh.runs.preview import Scratch, preview
 from identitymesh.runs.recording import report
 from identitymesh.runs.reports import ApplyReport, Decision, Explanation, Progress, RowView, RunReport
@@ -98,7 +99,8 @@ class Engine:
     def preview(self, text: str, *, source: str, progress: Progress) -> tuple[RunReport, Sequence[RowView]]:
         """What a definition would do with what is stored; changes nothing."""
         told, rows = preview(self._parts, self._definitions, self._scratch, text, source=source, progress=progress)
-        return told, [row_view(one) for one in rows]
+        hidden = restricted_targets(self._definitions.read(text, source))
+        return told, [row_view(one, hidden) for one in rows]
 
     def runs(self, limit: int) -> Sequence[RunReport]:
         """The latest runs, newest first, without their issues."""
@@ -112,18 +114,33 @@ class Engine:
             raise NotFound(f"there is no run {run_id}", hint="See `identitymesh runs list`.")
         return report(stored, self._parts.runs, self._parts.plans)
 
-    def rows(self, run_id: int, *, limit: int, person: str | None) -> Sequence[RowView]:
-        """Rows of a plan, of all people or of one (by anchor)."""
-        return [row_view(one) for one in self._parts.plans.rows(run_id, limit=limit, anchor=person)]
+    def rows(self, run_id: int, *, limit: int, person: str | None, restricted: bool = False) -> Sequence[RowView]:
+        """Rows of a plan, of all people or of one (by anchor); values of restricted attributes only on request."""
+        rows = self._parts.plans.rows(run_id, limit=limit, anchor=person)
+        hidden = {} if restricted else restricted_targets(self._definitions.current().definition)
+        return [row_view(one, hidden) for one in rows]
 
     # -- decisions ---------------------------------------------------------------
 
     def approve(self, run_id: int, *, connectors: Sequence[str]) -> Decision:
-        """Approve a held plan and the absences that were held by then; the next run carries them out."""
-        names = self._decidable(run_id, connectors)
+        """Approve a held plan and the absences that were held by then; the next run carries them out.
+
+        ``connectors`` may name targets of the plan, and sources whose absences are held.
+        """
+        sources = self._sources(run_id, connectors)
+        chosen = [name for name in connectors if name not in sources]
+        names = self._decidable(run_id, chosen) if chosen or not connectors else []
         rows, superseded = self._parts.plans.approve(run_id, names, self._parts.actor) if names else (0, 0)
         absences = self._parts.plans.approve_absences(run_id, connectors, self._parts.actor)
         return Decision(run_id, names, rows, superseded, absences)
+
+    def _sources(self, run_id: int, connectors: Sequence[str]) -> list[str]:
+        """Those of these connectors that are no targets of the plan, but were read by its run."""
+        targets = {one.connector for one in self._parts.plans.targets(run_id)}
+        stored = self._parts.runs.get(run_id)
+        told = report(stored, self._parts.runs, self._parts.plans, issues=0).imports if stored else ()
+        read = {one.connector for one in told}
+        return [name for name in connectors if name not in targets and name in read]
 
     def drop(self, run_id: int, *, connectors: Sequence[str]) -> Decision:
         """Refuse a plan: what of it was approved or let out and not sent is withdrawn."""
@@ -156,7 +173,7 @@ class Engine:
         return explain(self._people, compile_rules(current.definition, current.stored.ruleset), subject)
 
 
-def row_view(row: PlannedRow) -> RowView:
+def row_view(row: PlannedRow, hidden: Restricted) -> RowView:
     """A planned row for people: what would change, if the account still is what the plan was made from."""
     account = row.account
     note = ""
@@ -174,6 +191,6 @@ def row_view(row: PlannedRow) -> RowView:
         row.identity_id,
         row.anchor,
         row.kind,  # type: ignore[arg-type]  # stored by this package alone
-        differences(account.known, account.desired),
+        mask(differences(account.known, account.desired), hidden.get((row.connector, row.object), ())),
         note,
     )
