@@ -8,6 +8,7 @@ import pytest
 
 from identitymesh.connectors.contract import BadEntry
 from identitymesh.errors import DefinitionOutdated, NotFound, UsageError
+from identitymesh.redaction import MASKED
 
 from .world import World, target
 
@@ -409,3 +410,30 @@ def test_a_renamed_rule_keeps_its_links(world: World) -> None:
 
     assert report.people == {"created": 0, "changed": 0, "left": 0, "returned": 0}
     assert world.engine.explain("p0001").objects[0].joined_by == "hr-number"
+
+
+def test_restricted_values_are_masked_in_plans_unless_asked_for(world: World) -> None:
+    world.apply(
+        lambda text: text.replace(
+            "{name: department, type: string}", "{name: department, type: string, sensitivity: restricted}"
+        ),
+        release=True,
+    )
+    world.hire("p1", department="Witness protection")
+    planned = world.plan()
+
+    (row,) = world.engine.rows(planned.run_id, limit=10, person="p1")
+    (shown,) = world.engine.rows(planned.run_id, limit=10, person="p1", restricted=True)
+
+    assert {one.name: one.after for one in row.differences}["department"] == MASKED
+    assert {one.name: one.after for one in row.differences}["familyName"] == "Lee"
+    assert {one.name: one.after for one in shown.differences}["department"] == "Witness protection"
+
+
+def test_absences_are_approved_by_the_name_of_their_source(world: World) -> None:
+    world.hire_many(20)
+    world.run()
+    world.hr.objects.clear()
+    held = world.run()
+
+    assert world.engine.approve(held.run_id, connectors=["hr"]).absences == 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from identitymesh.connectors.contract import TestReport
@@ -170,7 +171,13 @@ class Engine:
     def explain(self, subject: str) -> Explanation:
         """Where every value of a person comes from, since when, by which rule, and what lost against it."""
         current = self._definitions.current()
-        return explain(self._people, compile_rules(current.definition, current.stored.ruleset), subject)
+        found = explain(self._people, compile_rules(current.definition, current.stored.ruleset), subject)
+        hidden = restricted_targets(current.definition)
+        accounts = [
+            replace(one, differences=mask(one.differences, hidden.get((one.connector, one.object), ())))
+            for one in found.accounts
+        ]
+        return replace(found, accounts=accounts)
 
 
 def row_view(row: PlannedRow, hidden: Restricted) -> RowView:
