@@ -19,7 +19,7 @@ test: check ## everything that must hold: check, then all tests (PYTEST_ARGS="-k
 N ?= 1000
 soak: ## kill a run at N=1000 of its steps on each database, and try as many random days (SEED=... repeats one)
 	@scripts/bootstrap test
-	IDENTITYMESH_SOAK=$(N) IDENTITYMESH_SEED=$(SEED) .venv/bin/pytest --capture=no --durations=0 --timeout=0 \
+	TESTS_SOAK=$(N) TESTS_SEED=$(SEED) .venv/bin/pytest --capture=no --durations=0 --timeout=0 \
 		tests/chaos tests/engine/test_properties.py
 
 check: ## without running the product: style, format, types, arrows between packages

@@ -1,7 +1,7 @@
 """Kill -9 between any two steps of a run, then run again.
 
-IDENTITYMESH_SOAK=2000 pytest tests/chaos          as many samples on each database, spread over all phases
-IDENTITYMESH_KILL=sqlite/full/117 pytest tests/chaos    exactly one, as a failure's message names it
+TESTS_SOAK=2000 pytest tests/chaos          as many samples on each database, spread over all phases
+TESTS_KILL=sqlite/full/117 pytest tests/chaos    exactly one, as a failure's message names it
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .company import Children, Company
 from .target import Target
 
 SAMPLES = {"sqlite": 18, "postgresql": 10}  # of each `make test`
-SOAK = int(os.environ.get("IDENTITYMESH_SOAK", "0"))
-REPLAY = os.environ.get("IDENTITYMESH_KILL", "")
-SEED = os.environ.get("IDENTITYMESH_SEED", "") or secrets.token_hex(4)
+SOAK = int(os.environ.get("TESTS_SOAK", "0"))
+REPLAY = os.environ.get("TESTS_KILL", "")
+SEED = os.environ.get("TESTS_SEED", "") or secrets.token_hex(4)
 # The first run of each is killed; the others are what somebody does then, and one more that must find nothing to do.
 DAYS = (("full", "full", "full"), ("delta", "delta", "full", "full"))
 
@@ -45,7 +45,7 @@ def company(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, target: Target, children: Children
 ) -> Company:
     if REPLAY and not REPLAY.startswith(request.param):
-        pytest.skip(f"IDENTITYMESH_KILL asks for {REPLAY} alone")
+        pytest.skip(f"TESTS_KILL asks for {REPLAY} alone")
     server = request.getfixturevalue("postgres_server") if request.param == "postgresql" else None
     folder = tmp_path_factory.mktemp(request.param)
     made = Company(children, target, folder / "morning", server)
@@ -133,7 +133,7 @@ def test_a_run_killed_anywhere_ends_like_an_undisturbed_one(company: Company, tm
             _, mode, number = REPLAY.split("/")
             chosen = [int(number)] if mode == day[0] else []
         for kill in chosen:
-            named = f"IDENTITYMESH_KILL={database}/{day[0]}/{kill} ({events[kill - 1]})"
+            named = f"TESTS_KILL={database}/{day[0]}/{kill} ({events[kill - 1]})"
             try:
                 survived = survive(company, tmp_path / f"{day[0]}-{kill}", day, kill)
             except AssertionError as failure:

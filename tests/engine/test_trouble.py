@@ -668,6 +668,17 @@ def test_an_object_waits_for_its_person_over_pages_runs_and_connectors(both: Wor
     assert both.accounts()["p9"]["phone"] == "+2"
 
 
+def test_an_object_waits_for_somebody_who_is_known_and_changes(both: World, badges: Directory) -> None:
+    both.hire("p1", "Ann", "Lee")
+    badges.objects["b1"] = {"mail": "ann.low@example.org", "phone": "+1"}
+    both.run()
+    both.change("p1", last="Low")
+
+    both.run(delta=True, connectors=["hr"])
+
+    assert both.accounts()["p1"]["phone"] == "+1"
+
+
 def test_an_object_waits_with_every_value_that_it_has(both: World, badges: Directory) -> None:
     for mails in (["a.b@example.org", "later.comer@example.org"], ["later.comer@example.org", "a.b@example.org"]):
         badges.objects[f"b{len(badges.objects)}"] = {"mail": list(mails), "phone": f"+{len(badges.objects)}"}
