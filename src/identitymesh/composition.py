@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from identitymesh.runs.credential_rotation import CredentialRotation
     from identitymesh.runs.engine import Engine
+    from identitymesh.secrets.bundles import Bundles
     from identitymesh.secrets.setup import InitResult
     from identitymesh.secrets.store import SecretStore
     from identitymesh.settings import Settings
@@ -45,6 +46,7 @@ class Installation:
     actor: str
     findings: tuple[str, ...]
     rotation: CredentialRotation
+    bundles: Bundles
 
     @property
     def allow_value_argument(self) -> bool:
@@ -61,6 +63,7 @@ def open_installation(home: Path | None = None) -> Iterator[Installation]:
     """
     from identitymesh import settings as configuration
     from identitymesh.audit import local_actor
+    from identitymesh.secrets.bundles import Bundles
     from identitymesh.secrets.process import harden_process
     from identitymesh.secrets.store import SecretStore
     from identitymesh.storage import schema
@@ -76,7 +79,8 @@ def open_installation(home: Path | None = None) -> Iterator[Installation]:
         findings = secrets.settle_provider(settings.secrets.provider, actor=actor)
         told = tuple(f"{one.message}. {one.hint}" for one in findings)
         engine, rotation = _engine(settings, database, secrets, actor)
-        yield Installation(settings, secrets, engine, actor, told, rotation)
+        bundles = Bundles(SqlSecretRows(database), secrets, actor)
+        yield Installation(settings, secrets, engine, actor, told, rotation, bundles)
     finally:
         database.close()
 

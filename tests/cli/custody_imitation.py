@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from identitymesh.redaction import Secret
 from identitymesh.runs.credential_rotation import RotationReport
+from identitymesh.secrets.bundles import Difference, Exported, Imported, Policy
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rotation import Retired, RotationRow
 
@@ -39,6 +40,16 @@ class FakeRotation:
 
     def retire(self, ref: SecretReference | None) -> Sequence[Retired]:
         return [Retired("secret://hr/reader", ("1",))]
+
+
+@dataclass
+class FakeBundles:
+    def export(self, recipients: Sequence[str], keyring: str | None) -> Exported:
+        return Exported(b"age-encryption.org/v1", 1, tuple(recipients))
+
+    def bring(self, sealed: bytes, identity: Secret, *, on_conflict: Policy, dry_run: bool) -> Imported:
+        difference = Difference("6f0c4d8e", "2026-03-01T08:30:00Z", ("secret://hr/reader",), (), (), ())
+        return Imported(difference, ("secret://hr/reader",), (), dry_run)
 
 
 @dataclass

@@ -30,7 +30,7 @@ from identitymesh.secrets.inventory import SecretProperties, VerifyResult
 from identitymesh.secrets.ledger import Destination
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.setup import InitResult
-from tests.cli.custody_imitation import FakeRotation
+from tests.cli.custody_imitation import FakeBundles, FakeRotation
 
 START = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
 RECOVERY_KEY = "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ"
@@ -258,6 +258,7 @@ class FakeInstallation:
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
     engine: FakeEngine = field(default_factory=FakeEngine)
     rotation: FakeRotation = field(default_factory=FakeRotation)
+    bundles: FakeBundles = field(default_factory=FakeBundles)
     actor: str = "ada@host"
     findings: Sequence[str] = ()
     allow_value_argument: bool = True

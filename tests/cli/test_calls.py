@@ -44,6 +44,8 @@ CALLS = {
     "secrets due": ["secrets", "due"],
     "secrets orphans": ["secrets", "orphans"],
     "secrets rotate": ["secrets", "rotate", REF],
+    "secrets export": ["secrets", "export", "--to", "{new}", "--recipient", "age1x"],
+    "secrets import": ["secrets", "import", "{file}", "--identity", "{key}"],
     "secrets retire": ["secrets", "retire"],
 }
 
@@ -54,6 +56,13 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
         yield " ".join(path)
     for name, child in (children or {}).items():
         yield from leaves(child, (*path, name))
+
+
+def filled(call: list[str], folder: Path) -> list[str]:
+    """The call with the files that it names."""
+    (folder / "key").write_text("AGE-SECRET-KEY-1QQQ\n")
+    files = {"{file}": "mesh.yaml", "{new}": "new.age", "{key}": "key"}
+    return [str(folder / files[one]) if one in files else one for one in call]
 
 
 @pytest.fixture
@@ -71,7 +80,7 @@ def test_every_command_is_in_the_list_of_these_tests() -> None:
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 def test_every_command_prints_one_json_document(ready: Shell, tmp_path: Path, call: list[str]) -> None:
-    arguments = [str(tmp_path / "mesh.yaml") if one == "{file}" else one for one in call]
+    arguments = filled(call, tmp_path)
     answer = ready(*arguments, "--json", stdin=b"value\n")
     assert (answer.code, answer.err) == (0, "")
     assert isinstance(answer.document, dict)
@@ -79,7 +88,7 @@ def test_every_command_prints_one_json_document(ready: Shell, tmp_path: Path, ca
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 def test_every_command_says_something_and_has_a_help(ready: Shell, tmp_path: Path, call: list[str]) -> None:
-    arguments = [str(tmp_path / "mesh.yaml") if one == "{file}" else one for one in call]
+    arguments = filled(call, tmp_path)
     assert ready(*arguments, stdin=b"value\n").code == ExitCode.DONE
     words = [word for word in call if word.isalpha()][
         : 2 if call[0] in {"runs", "secrets", "connectors", "definition"} else 1

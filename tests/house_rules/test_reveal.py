@@ -9,6 +9,7 @@ from tests.house_rules.repository import ROOT, modules
 REVEALS: dict[str, tuple[int, str]] = {
     "cli/commands/init.py::announce": (1, "the recovery key, shown once"),
     "cli/commands/init.py::_document": (1, "the recovery key, shown once, as JSON"),
+    "cli/key_input.py::_only_key": (1, "the line that is a key is cut out"),
     "cli/secret_actions.py::get": (1, "to a terminal, after the audit record"),
     "cli/secret_actions.py::_as_json": (1, "to a terminal as JSON, after the audit record"),
     "connectors/kinds/scim/credentials.py::_login": (1, "into the Authorization header of a token request"),
@@ -18,6 +19,9 @@ REVEALS: dict[str, tuple[int, str]] = {
     "connectors/kinds/sql/opening.py::connect_postgres": (1, "to the PostgreSQL driver, in the call that logs in"),
     "connectors/kinds/sql/passwords.py::_verifier": (1, "to libpq, which makes a SCRAM verifier of it"),
     "secrets/age.py::_parse": (1, "to pyrage, which reads the identity"),
+    "secrets/age.py::seal_file": (1, "to pyrage, which encrypts a bundle"),
+    "secrets/bundle_format.py::_encode_entry": (1, "into a bundle, which is a Secret again"),
+    "secrets/bundle_format.py::_parse": (1, "parsed; values become Secrets at once"),
     "secrets/age.py::seal_document": (1, "to pyrage, which encrypts the keyring document"),
     "secrets/keyring.py::hash_of": (1, "hashed for the anchor"),
     "secrets/keyring.py::_word": (1, "derives the key of an endorsement"),

@@ -12,6 +12,7 @@ from identitymesh.cli.contract import Installation
 if TYPE_CHECKING:
     from identitymesh.redaction import Secret
     from identitymesh.runs.credential_rotation import RotationReport
+    from identitymesh.secrets.bundles import Exported, Imported, Policy
     from identitymesh.secrets.references import SecretReference
     from identitymesh.secrets.rotation import Retired, RotationRow
 
@@ -28,11 +29,20 @@ class RotationCommands(Protocol):
     def retire(self, ref: SecretReference | None) -> Sequence[Retired]: ...
 
 
+class BundleCommands(Protocol):
+    """Secrets in and out, see :mod:`identitymesh.secrets.bundles`."""
+
+    def export(self, recipients: Sequence[str], keyring: str | None) -> Exported: ...
+    def bring(self, sealed: bytes, identity: Secret, *, on_conflict: Policy, dry_run: bool) -> Imported: ...
+
+
 class KeptInstallation(Installation, Protocol):
     """An opened installation with what keeps it alive."""
 
     @property
     def rotation(self) -> RotationCommands: ...
+    @property
+    def bundles(self) -> BundleCommands: ...
 
 
 class Custody(Protocol):

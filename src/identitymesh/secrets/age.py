@@ -5,12 +5,13 @@ The one module that calls pyrage.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import pyrage
 from pyrage import x25519
 
-from identitymesh.errors import KeyringBroken, KeyringError
+from identitymesh.errors import KeyringBroken, KeyringError, SecretBroken, UsageError
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyring import Document, check_rules, encode
 
@@ -91,3 +92,41 @@ def checked_identity(found: Secret, where: str) -> Secret:
             f"{where} is not an age X25519 identity", hint="Remove this slot and add it anew; another slot opens."
         ) from None
     return found
+
+
+def seal_file(content: Secret, recipients: Sequence[str]) -> bytes:
+    """A binary age file for these recipients, ``age1...``.
+
+    Raises:
+        UsageError: one of them is not an X25519 recipient.
+    """
+    try:
+        parsed = [x25519.Recipient.from_str(text) for text in recipients]
+        sealed: bytes = pyrage.encrypt(content.reveal(), parsed)
+    except (pyrage.RecipientError, pyrage.EncryptError):
+        raise UsageError(
+            "what was given as a recipient is not an age recipient",
+            hint="It begins with age1; `age-keygen` prints it, and the recovery key has one too.",
+        ) from None
+    return sealed
+
+
+def open_file(sealed: bytes, identity: Secret) -> Secret:
+    """What an age file holds.
+
+    Raises:
+        UsageError: the identity is not one, or is none of its recipients.
+        SecretBroken: it is no age file, or is damaged.
+    """
+    try:
+        return Secret(pyrage.decrypt(sealed, [_parse(identity)]))
+    except pyrage.DecryptError as error:
+        if str(error) == _NO_MATCH:
+            raise UsageError(
+                "the file is not sealed to this key", hint="Give the private key of one of its recipients."
+            ) from None
+    except ValueError:
+        raise UsageError(
+            "what was given is not an age key", hint="It is one line beginning with AGE-SECRET-KEY-1."
+        ) from None
+    raise SecretBroken("the file is no age file, or is damaged", hint="Nothing was stored. Ask for it once more.")

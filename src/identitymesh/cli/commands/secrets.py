@@ -21,6 +21,7 @@ from identitymesh.cli.secret_actions import (
     store,
     verify,
 )
+from identitymesh.cli.secret_bundles import export_bundle, import_bundle
 from identitymesh.cli.secret_input import read_value
 from identitymesh.cli.secret_ledger import show, show_due, show_orphans, show_usage
 from identitymesh.cli.secret_rotation import retire, rotate
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
     group.command("rotate", context_settings=TAKES_ANYTHING)(rotate)
     commands: Commands = {"get": get, "exists": exists, "list": list_secrets, "delete": delete, "verify": verify}
     commands |= {"show": show, "usage": show_usage, "due": show_due, "orphans": show_orphans}
-    commands |= {"retire": retire}
+    commands |= {"retire": retire, "export": export_bundle, "import": import_bundle}
     for name, function in commands.items():
         group.command(name)(function)
 
