@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from identitymesh.runs.credential_rotation import CredentialRotation
     from identitymesh.runs.engine import Engine
     from identitymesh.secrets.bundles import Bundles
+    from identitymesh.secrets.custody.service import KeyCustody
     from identitymesh.secrets.setup import InitResult
     from identitymesh.secrets.store import SecretStore
     from identitymesh.settings import Settings
@@ -42,6 +43,7 @@ class Installation:
 
     settings: Settings
     secrets: SecretStore
+    keys: KeyCustody
     engine: Engine
     actor: str
     findings: tuple[str, ...]
@@ -64,9 +66,12 @@ def open_installation(home: Path | None = None) -> Iterator[Installation]:
     from identitymesh import settings as configuration
     from identitymesh.audit import local_actor
     from identitymesh.secrets.bundles import Bundles
+    from identitymesh.secrets.custody.service import KeyCustody
+    from identitymesh.secrets.custody.station import Station
     from identitymesh.secrets.process import harden_process
     from identitymesh.secrets.store import SecretStore
     from identitymesh.storage import schema
+    from identitymesh.storage.custody import SqlCustodyRows
     from identitymesh.storage.secrets import SqlSecretRows
 
     harden_process()
@@ -75,12 +80,13 @@ def open_installation(home: Path | None = None) -> Iterator[Installation]:
     database = _database(settings, create=False)
     try:
         schema.assert_current(database)
-        secrets = SecretStore(SqlSecretRows(database), settings.host)
+        secrets = SecretStore(SqlSecretRows(database), settings.host, settings.means)
+        station = Station(SqlCustodyRows(database), settings.host, actor, socket.gethostname(), settings.means)
         findings = secrets.settle_provider(settings.secrets.provider, actor=actor)
         told = tuple(f"{one.message}. {one.hint}" for one in findings)
         engine, rotation = _engine(settings, database, secrets, actor)
         bundles = Bundles(SqlSecretRows(database), secrets, actor)
-        yield Installation(settings, secrets, engine, actor, told, rotation, bundles)
+        yield Installation(settings, secrets, KeyCustody(station), engine, actor, told, rotation, bundles)
     finally:
         database.close()
 

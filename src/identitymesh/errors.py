@@ -19,6 +19,8 @@ MeshError
 ├── KeyringError
 │   ├── KeyringExists, KeyringMissing, KeyringSubstituted, KeyringRolledBack, KeyringBroken
 │   ├── KeyringConflict        somebody else changed it first (try again)
+│   ├── SlotRefused            a slot may not be added or removed so
+│   ├── RotationIncomplete     values that do not open keep an old key alive
 │   └── HostKeyMissing, HostKeyUnsafe, HostKeyWrong, AnchorBroken
 ├── ConnectorError
 │   ├── ConnectorMisconfigured, CredentialRefused, PermissionDenied
@@ -203,6 +205,14 @@ class KeyringBroken(KeyringError):
 class KeyringConflict(KeyringError):
     code = "keyring-conflict"
     retryable = True
+
+
+class SlotRefused(KeyringError):
+    code = "slot-refused"
+
+
+class RotationIncomplete(KeyringError):
+    code = "rotation-incomplete"
 
 
 class HostKeyMissing(KeyringError):

@@ -25,6 +25,7 @@ from sqlalchemy.exc import ArgumentError
 from identitymesh.errors import SettingsError
 from identitymesh.redaction import Secret
 from identitymesh.secrets.private_files import UnsafeFile, read_private
+from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.providers import known_providers
 
 FILE: Final = "identitymesh.toml"
@@ -47,6 +48,9 @@ url = "sqlite:///identitymesh.db"
 [secrets]
 provider = "database"
 # allow_value_argument = false                  # secretscli set REF VALUE is then refused
+
+[slots]
+# tpm2_tcti = "device:/dev/tpmrm0"              # how the TPM of this host is reached, for slots of type tpm2
 
 [logging]
 # level = "info"                                # debug, info, warning or error
@@ -79,6 +83,12 @@ class SecretsSettings(_Part):
     allow_value_argument: bool = True
 
 
+class SlotsSettings(_Part):
+    """What slots of the keyrings need to know of this host."""
+
+    tpm2_tcti: str = "device:/dev/tpmrm0"
+
+
 class LoggingSettings(_Part):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
@@ -91,12 +101,14 @@ class _Levels(BaseSettings):
 
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     secrets: SecretsSettings = Field(default_factory=SecretsSettings)
+    slots: SlotsSettings = Field(default_factory=SlotsSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
 
 
 _PARTS: Final[Mapping[str, type[_Part]]] = {
     "database": DatabaseSettings,
     "secrets": SecretsSettings,
+    "slots": SlotsSettings,
     "logging": LoggingSettings,
 }
 
@@ -107,7 +119,9 @@ class Settings(_Part):
     folder: Path
     database: DatabaseSettings
     secrets: SecretsSettings
+    slots: SlotsSettings
     logging: LoggingSettings
+    means: Means = NO_MEANS
 
     @property
     def host(self) -> Path:
@@ -170,7 +184,21 @@ def load(folder: Path | None = None, *, environment: Mapping[str, str] = os.envi
     except ValidationError as error:
         raise _refused(error.errors(include_input=False, include_url=False), variables, path) from None
     database = _absolute(levels.database, folder)
-    return Settings(folder=folder, database=database, secrets=levels.secrets, logging=levels.logging)
+    return Settings(
+        folder=folder,
+        database=database,
+        secrets=levels.secrets,
+        slots=levels.slots,
+        logging=levels.logging,
+        means=_means(levels.slots, environment),
+    )
+
+
+def _means(slots: SlotsSettings, environment: Mapping[str, str]) -> Means:
+    """What systemd says in variables of its own belongs to protectors, too."""
+    paths = {"credentials": "CREDENTIALS_DIRECTORY", "systemd_secret": "SYSTEMD_CREDENTIAL_SECRET"}
+    found = {name: Path(environment[variable]) for name, variable in paths.items() if environment.get(variable)}
+    return Means(tpm2_tcti=slots.tpm2_tcti, **found)
 
 
 def create(folder: Path, database_url: str | None = None) -> bool:

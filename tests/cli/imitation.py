@@ -31,6 +31,7 @@ from identitymesh.secrets.ledger import Destination
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.setup import InitResult
 from tests.cli.custody_imitation import FakeBundles, FakeRotation
+from tests.cli.key_imitation import FakeKeys
 
 START = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
 RECOVERY_KEY = "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ"
@@ -257,6 +258,7 @@ class FakeSecrets:
 class FakeInstallation:
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
     engine: FakeEngine = field(default_factory=FakeEngine)
+    keys: FakeKeys = field(default_factory=FakeKeys)
     rotation: FakeRotation = field(default_factory=FakeRotation)
     bundles: FakeBundles = field(default_factory=FakeBundles)
     actor: str = "ada@host"

@@ -17,7 +17,6 @@ import pytest
 
 from identitymesh.errors import HostKeyMissing, HostKeyUnsafe, KeyringBroken, KeyringError, KeyringExists
 from identitymesh.redaction import Secret
-from identitymesh.secrets import opentest
 from identitymesh.secrets.age import new_identity, recipient_of, seal_document
 from identitymesh.secrets.keyring import DataKey, Document, KeyState, Slot, SlotState
 from identitymesh.secrets.opentest import Attempt, try_in_fresh_process
@@ -75,7 +74,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
         options["env"] = {**options["env"], "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}  # type: ignore[dict-item]
         return run([sys.executable, "-m", "tests.secrets.windows"], **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(opentest.subprocess, "run", with_stub)
+    monkeypatch.setattr(subprocess, "run", with_stub)
 
 
 @pytest.fixture(params=TYPES)
@@ -255,6 +254,7 @@ def test_a_service_reads_what_was_delivered_to_it(case: Case, tmp_path: Path) ->
         file = delivered / "identitymesh-connectors"
         file.write_bytes(case.identity.reveal() + b"\n")
         file.chmod(0o400)
+        at = place
         means = Means(credentials=delivered)  # without the host key: the protector must not ask systemd
         for guarded in (place.guarded, None):
             at = replace(place, guarded=guarded, means=means)

@@ -12,6 +12,11 @@ if TYPE_CHECKING:  # `plan --help` should not wait for pydantic and cryptography
     from identitymesh.definition.reading import ConnectorDefinition
     from identitymesh.redaction import Secret
     from identitymesh.runs.reports import ApplyReport, Decision, Explanation, Progress, RowView, RunReport
+    from identitymesh.secrets.custody.adding import AddedSlot
+    from identitymesh.secrets.custody.joining import JoinReport
+    from identitymesh.secrets.custody.removing import NewRecovery, RemovedSlots
+    from identitymesh.secrets.custody.rotation import RotationReport
+    from identitymesh.secrets.custody.status import Status, TrialResult
     from identitymesh.secrets.inventory import SecretProperties, VerifyResult
     from identitymesh.secrets.references import SecretReference
     from identitymesh.secrets.setup import InitResult
@@ -36,6 +41,29 @@ class SecretCommands(Protocol):
     def list(self) -> Sequence[SecretProperties]: ...
     def delete(self, ref: SecretReference, *, actor: str) -> None: ...
     def verify(self, *, actor: str) -> Sequence[VerifyResult]: ...
+
+
+class KeyCommands(Protocol):
+    """What people do with keyrings and their slots. Errors are those of :mod:`identitymesh.errors`."""
+
+    def status(self) -> Status: ...
+    def open_test(self, through: str | None, typed: Secret | None) -> Sequence[TrialResult]: ...
+    def add(
+        self,
+        slot_type: str,
+        keyrings: Sequence[str],
+        label: str | None,
+        announce: Callable[[Secret], None],
+        *,
+        own: Secret | None = None,
+    ) -> Sequence[AddedSlot]: ...
+    def remove(self, wanted: str, keyrings: Sequence[str], *, progress: Progress) -> RemovedSlots: ...
+    def replace_recovery(
+        self, announce: Callable[[NewRecovery], None], *, progress: Progress
+    ) -> Sequence[RotationReport]: ...
+    def credential(self, wanted: str) -> bytes: ...
+    def join(self, through: str, typed: Secret | None, *, label: str | None, fingerprint: str | None) -> JoinReport: ...
+    def rotate(self, keyrings: Sequence[str], *, progress: Progress) -> Sequence[RotationReport]: ...
 
 
 class Engine(Protocol):
@@ -75,6 +103,8 @@ class Installation(Protocol):
 
     @property
     def secrets(self) -> SecretCommands: ...
+    @property
+    def keys(self) -> KeyCommands: ...
     @property
     def engine(self) -> Engine: ...
     @property

@@ -23,10 +23,10 @@ def read_value(reference: str, *, raw: bool) -> Secret:
         return _from_standard_input(raw=raw)
     if raw:
         raise UsageError("--raw is for standard input", hint=f"identitymesh secrets set {reference} --raw < FILE")
-    first = _ask(f"Value of {reference}: ")
+    first = ask_hidden(f"Value of {reference}: ")
     if not first:
         raise SecretRefused(f"{reference}: the value is empty", hint="Nothing was stored.")
-    if first != _ask("Once more: "):
+    if first != ask_hidden("Once more: "):
         raise UsageError("the two values differ", hint="Nothing was stored. Run the command again.")
     return first
 
@@ -38,7 +38,19 @@ def _from_standard_input(*, raw: bool) -> Secret:
     return Secret(value.removesuffix(b"\r\n") if value.endswith(b"\r\n") else value.removesuffix(b"\n"))
 
 
-def _ask(prompt: str) -> Secret:
+def read_hidden(prompt: str) -> Secret:
+    """What a person types without echo, or what stands on standard input, without the newline at its end."""
+    if sys.stdin is not None and not sys.stdin.isatty():
+        return _from_standard_input(raw=False)
+    return ask_hidden(prompt)
+
+
+def ask_hidden(prompt: str) -> Secret:
+    """One answer from a terminal that does not show it.
+
+    Raises:
+        UsageError: the terminal cannot hide it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("error", GetPassWarning)
         try:

@@ -101,13 +101,14 @@ def initialise(
     recipient = recipient_of(recovery_key)
     result = InitResult(installation, recovery_key, recipient, fingerprint(installation, recipient), KEYRINGS, host)
     with ExitStack() as undo:
-        _make_folder(host, undo)
+        if make_host_folder(host):
+            undo.callback(_remove_folder, host)
         made = [_make_keyring(result, name, label, undo) for name in KEYRINGS]
         _prove(made, result)
         announce(result)
         now = datetime.now(UTC)
         with rows.write() as transaction:
-            _store(transaction, made, InstallationRow(installation, provider, now), actor)
+            _store(transaction, made, InstallationRow(installation, provider, now), actor, label)
         undo.pop_all()
     return result
 
@@ -118,14 +119,15 @@ def _present(host: Path, keyring: str) -> list[str]:
     return [thing.describe() for thing in (key, anchor) if thing.exists()]
 
 
-def _make_folder(host: Path, undo: ExitStack) -> None:
+def make_host_folder(host: Path) -> bool:
+    """Make the folder of this host's keys; False when there is one."""
     try:
         host.mkdir(mode=HOST_MODE)
     except FileExistsError:
-        return
-    undo.callback(_remove_folder, host)
+        return False
     host.chmod(HOST_MODE)  # whatever the umask
     sync_directory(host.parent)
+    return True
 
 
 def _remove_folder(host: Path) -> None:
@@ -172,14 +174,23 @@ def _prove(made: list[tuple[Document, bytes]], result: InitResult) -> None:
 
 
 def _store(
-    transaction: SecretTransaction, made: list[tuple[Document, bytes]], row: InstallationRow, actor: str
+    transaction: SecretTransaction, made: list[tuple[Document, bytes]], row: InstallationRow, actor: str, label: str
 ) -> None:
     if not transaction.insert_installation(row):
         raise KeyringExists("another process made an installation in this database just now; nothing was changed")
     for document, sealed in made:
         keyring = KeyringRow(document.keyring, document.generation, sealed, row.created)
         slots = [
-            SlotRow(document.keyring, slot.id, slot.type, slot.label, slot.state.value, slot.recipient)
+            SlotRow(
+                document.keyring,
+                slot.id,
+                slot.type,
+                slot.label,
+                slot.state.value,
+                slot.recipient,
+                opened=row.created,  # by the fresh process that proved it
+                opened_by=label,
+            )
             for slot in document.slots
         ]
         transaction.insert_keyring(keyring, slots)

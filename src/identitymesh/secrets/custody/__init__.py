@@ -1,0 +1,1 @@
+"""What changes keyrings on purpose: slots, joining, the recovery key, rotation of data keys."""
