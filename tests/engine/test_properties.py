@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import text
@@ -42,6 +42,8 @@ few = settings(
     deadline=None,
     derandomize=not SOAK,
     report_multiple_bugs=False,
+    # An example without shrinking is long, and there at once; `make soak` takes the minutes that a short one costs.
+    phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if SOAK else [])],
     suppress_health_check=list(HealthCheck),
 )
 
