@@ -165,10 +165,13 @@ def initialise(home: Path | None, database_url: str | None, announce: Callable[[
     from identitymesh.secrets import setup
     from identitymesh.secrets.process import harden_process
     from identitymesh.storage import schema
+    from identitymesh.storage.database import check_url
     from identitymesh.storage.secrets import SqlSecretRows
 
     harden_process()
     folder = (home or configuration.find_folder()).resolve()
+    if database_url is not None:
+        check_url(database_url)  # before it is written into a file: it may carry a password
     configuration.create(folder, database_url)
     settings = configuration.load(folder)
     database = _database(settings, create=True)

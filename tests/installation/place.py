@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -81,6 +82,7 @@ class Place:
         self.folder = folder
         self.crm = crm
         self.hr = folder / "hr.db"
+        self.environment: dict[str, str] = {}
         with self.sql() as connection:
             connection.execute("CREATE TABLE employees (id TEXT, name TEXT, changed TEXT)")
 
@@ -91,6 +93,7 @@ class Place:
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments],
             cwd=self.folder,
+            env={**os.environ, **self.environment},
             input=given.encode() if isinstance(given, str) else given,
             stdin=subprocess.DEVNULL if given is None else None,
             capture_output=True,
@@ -117,6 +120,10 @@ class Place:
     def set_up(self, **parts: Any) -> None:
         """Initialise, store the token, apply."""
         assert self("init").code == 0
+        self.prepare(**parts)
+
+    def prepare(self, **parts: Any) -> None:
+        """Store the token, apply."""
         assert self("secrets", "set", "secret://crm/token", given=self.crm.token).code == 0
         self.apply(**parts)
 

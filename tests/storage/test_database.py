@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from identitymesh.errors import DatabaseUnreachable, SettingsError, StorageError
 from identitymesh.redaction import Secret
-from identitymesh.storage.database import Database, open_database
+from identitymesh.storage.database import Database, _is_local, check_url, open_database
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,10 @@ from identitymesh.storage.database import Database, open_database
         ("postgresql://app:hunter2@db/mesh", "carries a password"),
         ("mysql://db/mesh", "runs on sqlite and postgresql"),
         ("not a url", "is not a database URL"),
+        ("postgresql://app@db/mesh?password=hunter2", "carries a password"),
+        ("postgresql://app@db/mesh?sslmode=disable", "'sslmode' after its"),
+        ("postgresql://app@db/mesh?passfile=/tmp/x", "'passfile' after its"),
+        ("sqlite:///mesh.db?mode=ro", "'mode' after its"),
     ],
 )
 def test_urls_that_are_refused(url: str, message: str) -> None:
@@ -25,6 +29,14 @@ def test_urls_that_are_refused(url: str, message: str) -> None:
         open_database(url)
 
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("[::1]", True), ("localhost", True), ("db.example.org", False), ("10.0.0.5", False)],
+)
+def test_another_host_must_prove_who_it_is(host: str, local: bool) -> None:
+    assert _is_local(check_url(f"postgresql://app@{host}/mesh")) is local
 
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:

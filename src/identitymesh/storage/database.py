@@ -7,6 +7,7 @@ seam (:func:`translated`) as the product's own, without SQL parameters.
 
 from __future__ import annotations
 
+import ipaddress
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from identitymesh.errors import (
 from identitymesh.redaction import Secret
 
 BUSY_SECONDS = 15.0
+# What may stand after the ? of a URL. Everything else of libpq could carry a credential or weaken TLS.
+_OPTIONS = {"sqlite": frozenset[str](), "postgresql": frozenset({"host", "application_name", "options"})}
 _WAITED = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock not available
 
 
@@ -79,6 +82,18 @@ def open_database(url: str, *, password: Secret | None = None, root_certificate:
     Raises:
         SettingsError: the URL is not one of these, or carries a password.
     """
+    parsed = check_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return Database(_sqlite(parsed))
+    return Database(_postgresql(parsed, password, root_certificate))
+
+
+def check_url(url: str) -> URL:
+    """Parse a database URL; nothing is opened.
+
+    Raises:
+        SettingsError: not a URL of SQLite or PostgreSQL, or one that carries a password or an odd option.
+    """
     try:
         parsed = make_url(url)
     except exc.ArgumentError:
@@ -86,17 +101,19 @@ def open_database(url: str, *, password: Secret | None = None, root_certificate:
             "database.url is not a database URL",
             hint="Use sqlite:///identitymesh.db or postgresql+psycopg://user@host/name.",
         ) from None
-    if parsed.password is not None:
+    if parsed.password is not None or "password" in parsed.query:
         raise SettingsError(
             "database.url carries a password",
             hint="Remove it and name a file of mode 0400 in database.password_file.",
         )
     backend = parsed.get_backend_name()
-    if backend == "sqlite":
-        return Database(_sqlite(parsed))
-    if backend == "postgresql":
-        return Database(_postgresql(parsed, password, root_certificate))
-    raise SettingsError(f"database.url names {backend}; Identity Mesh runs on sqlite and postgresql")
+    if backend not in _OPTIONS:
+        raise SettingsError(f"database.url names {backend}; Identity Mesh runs on sqlite and postgresql")
+    odd = sorted(set(parsed.query) - _OPTIONS[backend])
+    if odd:
+        possible = ", ".join(sorted(_OPTIONS[backend])) or "none"
+        raise SettingsError(f"database.url has the option {odd[0][:40]!r} after its ?; possible: {possible}")
+    return parsed
 
 
 def _sqlite(url: URL) -> Engine:
@@ -123,6 +140,8 @@ def _postgresql(url: URL, password: Secret | None, root_certificate: Path | None
     arguments: dict[str, Any] = {"connect_timeout": 10, "application_name": "identitymesh"}
     if root_certificate is not None:
         arguments |= {"sslmode": "verify-full", "sslrootcert": str(root_certificate)}
+    elif not _is_local(url):
+        arguments |= {"sslmode": "verify-full", "sslrootcert": "system"}
     engine = create_engine(url.set(drivername="postgresql+psycopg"), hide_parameters=True, pool_pre_ping=True)
 
     @event.listens_for(engine, "do_connect")
@@ -132,6 +151,19 @@ def _postgresql(url: URL, password: Secret | None, root_certificate: Path | None
             parameters["password"] = password.reveal_text()
 
     return engine
+
+
+def _is_local(url: URL) -> bool:
+    """Whether nobody between here and the server could listen: a socket folder, or loopback."""
+    host = url.query.get("host", url.host or "")
+    if not isinstance(host, str):
+        return False
+    if not host or host.startswith("/") or host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @contextmanager
