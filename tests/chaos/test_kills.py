@@ -20,7 +20,7 @@ import pytest
 from .company import Children, Company
 from .target import Target
 
-SAMPLES = {"sqlite": 18, "postgresql": 10}  # of each `make test`
+SAMPLES = {"sqlite": 14, "postgresql": 9}  # of each `make test`
 SOAK = int(os.environ.get("TESTS_SOAK", "0"))
 REPLAY = os.environ.get("TESTS_KILL", "")
 SEED = os.environ.get("TESTS_SEED", "") or secrets.token_hex(4)

@@ -37,7 +37,7 @@ BADGES = {
     " confidence: 95}\n  project:\n",
 }
 few = settings(
-    max_examples=SOAK or 12,
+    max_examples=SOAK or 9,
     stateful_step_count=30 if SOAK else 12,
     deadline=None,
     derandomize=not SOAK,
