@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from identitymesh.redaction import Secret
     from identitymesh.runs.credential_rotation import CredentialRotation
     from identitymesh.runs.engine import Engine
     from identitymesh.secrets.bundles import Bundles
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from identitymesh.secrets.setup import InitResult
     from identitymesh.secrets.store import SecretStore
     from identitymesh.settings import Settings
+    from identitymesh.storage.backups import BackupReport
     from identitymesh.storage.database import Database
+    from identitymesh.storage.keeping import Keeping
+    from identitymesh.storage.restoring import RestoreReport
 
 
 def main() -> None:
@@ -49,6 +53,7 @@ class Installation:
     findings: tuple[str, ...]
     rotation: CredentialRotation
     bundles: Bundles
+    backups: Keeping
 
     @property
     def allow_value_argument(self) -> bool:
@@ -72,6 +77,7 @@ def open_installation(home: Path | None = None) -> Iterator[Installation]:
     from identitymesh.secrets.store import SecretStore
     from identitymesh.storage import schema
     from identitymesh.storage.custody import SqlCustodyRows
+    from identitymesh.storage.keeping import Keeping
     from identitymesh.storage.secrets import SqlSecretRows
 
     harden_process()
@@ -86,7 +92,8 @@ def open_installation(home: Path | None = None) -> Iterator[Installation]:
         told = tuple(f"{one.message}. {one.hint}" for one in findings)
         engine, rotation = _engine(settings, database, secrets, actor)
         bundles = Bundles(SqlSecretRows(database), secrets, actor)
-        yield Installation(settings, secrets, KeyCustody(station), engine, actor, told, rotation, bundles)
+        keeping = Keeping(database, secrets, actor)
+        yield Installation(settings, secrets, KeyCustody(station), engine, actor, told, rotation, bundles, keeping)
     finally:
         database.close()
 
@@ -97,6 +104,52 @@ class Custody:
     def open(self, home: Path | None = None, /) -> AbstractContextManager[Installation]:
         """The opened installation."""
         return open_installation(home)
+
+    def verify_backup(self, file: Path, /) -> BackupReport:
+        """Needs no installation."""
+        from identitymesh.storage.backups import verify
+
+        return verify(file)
+
+    def restore(
+        self,
+        home: Path | None,
+        file: Path,
+        recovery_key: Secret,
+        *,
+        database_url: str | None,
+        fingerprint: str | None,
+        replace: bool,
+        unauthenticated: bool,
+    ) -> RestoreReport:
+        """Restore a backup into the database of a folder; makes its settings if there are none.
+
+        Raises:
+            UsageError: another database is meant than the settings say.
+        """
+        from identitymesh import settings as configuration
+        from identitymesh.audit import local_actor
+        from identitymesh.errors import UsageError
+        from identitymesh.secrets.process import harden_process
+        from identitymesh.storage.backups import verify
+        from identitymesh.storage.restoring import Target, Wish, restore
+
+        harden_process()
+        verify(file)  # before anything is made here
+        folder = (home or configuration.find_folder()).resolve()
+        if not configuration.create(folder, database_url) and database_url is not None:
+            raise UsageError(
+                f"{folder / configuration.FILE} names a database already",
+                hint="Leave --database out, or restore in a new folder.",
+            )
+        settings = configuration.load(folder)
+        database = _database(settings, create=True)
+        try:
+            target = Target(database, settings.host, socket.gethostname(), local_actor())
+            wish = Wish(recovery_key, fingerprint, replace=replace, unauthenticated=unauthenticated)
+            return restore(file, target, wish)
+        finally:
+            database.close()
 
 
 def _engine(

@@ -13,6 +13,7 @@ MeshError
 │   ├── SecretRefused          the value may not be stored (empty, too large, a mask)
 │   ├── SecretBroken           a sealed value that does not open
 │   ├── AudienceRefused        the value may not be sent there
+│   ├── BackupRefused          a backup that is damaged, forged, or not wanted here
 │   ├── RotationRefused        the new value was not accepted; the old one is in use
 │   ├── RotationUnfinished     a rotation could not be decided (the same command carries on)
 │   └── ProviderError          the provider of secrets is unknown or did not answer
@@ -33,6 +34,7 @@ MeshError
 ├── RunError
 │   ├── Busy                   another run holds the lease
 │   ├── LeaseLost              this run was taken over
+│   ├── Paused                 no run starts before a person says `identitymesh resume`
 │   └── NotFound               no such run, plan, person
 └── StorageError
     ├── DatabaseUnreachable, DatabaseLocked, DiskFull
@@ -170,6 +172,10 @@ class RotationRefused(SecretError):
 class RotationUnfinished(SecretError):
     code = "rotation-unfinished"
     retryable = True
+
+
+class BackupRefused(SecretError):
+    code = "backup-refused"
 
 
 class ProviderError(SecretError):
@@ -324,6 +330,11 @@ class Busy(RunError):
 class LeaseLost(RunError):
     code = "lease-lost"
     exit_code = ExitCode.BUSY
+
+
+class Paused(RunError):
+    code = "paused"
+    exit_code = ExitCode.HELD
 
 
 class NotFound(RunError):

@@ -14,6 +14,10 @@ from identitymesh.runs.credential_rotation import RotationReport
 from identitymesh.secrets.bundles import Difference, Exported, Imported, Policy
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rotation import Retired, RotationRow
+from identitymesh.storage.backups import BackupReport
+from identitymesh.storage.continuity import Pause
+from identitymesh.storage.drill import DrillReport
+from identitymesh.storage.restoring import RestoreReport
 
 if TYPE_CHECKING:
     from tests.cli.imitation import FakeInstallation
@@ -52,9 +56,51 @@ class FakeBundles:
         return Imported(difference, ("secret://hr/reader",), (), dry_run)
 
 
+BACKUP = BackupReport("mesh.backup", "6f0c4d8e", "0003", "2026-03-01T08:30:00Z", 21, 1000, 4096, authenticated=True)
+
+
+class FakeBackups:
+    def create(self, file: Path) -> BackupReport:
+        return BACKUP
+
+    def newest(self) -> Path:
+        return Path("mesh.backup")
+
+    def drill(self, file: Path, recovery_key: Secret) -> DrillReport:
+        return DrillReport(str(file), "6f0c4d8e", "2026-03-01T08:30:00Z", 10, 12, (), 1.5)
+
+    def resume(self) -> Pause | None:
+        return None
+
+
 @dataclass
 class FakeCustody:
     installation: FakeInstallation
 
     def open(self, home: Path | None, /) -> AbstractContextManager[FakeInstallation]:
         return self.installation.open(home)
+
+    def verify_backup(self, file: Path, /) -> BackupReport:
+        return BACKUP
+
+    def restore(
+        self,
+        home: Path | None,
+        file: Path,
+        recovery_key: Secret,
+        *,
+        database_url: str | None,
+        fingerprint: str | None,
+        replace: bool,
+        unauthenticated: bool,
+    ) -> RestoreReport:
+        return RestoreReport(
+            "6f0c4d8e",
+            "2026-03-01T08:30:00Z",
+            1000,
+            "abcd-efgh-jkmn-pqrs-tvwx",
+            verified=False,
+            authenticated=True,
+            resumed=False,
+            lost_slots=("mesh1 (host-file, 1)",),
+        )

@@ -30,7 +30,7 @@ from identitymesh.secrets.inventory import SecretProperties, VerifyResult
 from identitymesh.secrets.ledger import Destination
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.setup import InitResult
-from tests.cli.custody_imitation import FakeBundles, FakeRotation
+from tests.cli.custody_imitation import FakeBackups, FakeBundles, FakeRotation
 from tests.cli.key_imitation import FakeKeys
 
 START = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
@@ -261,6 +261,7 @@ class FakeInstallation:
     keys: FakeKeys = field(default_factory=FakeKeys)
     rotation: FakeRotation = field(default_factory=FakeRotation)
     bundles: FakeBundles = field(default_factory=FakeBundles)
+    backups: FakeBackups = field(default_factory=FakeBackups)
     actor: str = "ada@host"
     findings: Sequence[str] = ()
     allow_value_argument: bool = True

@@ -21,8 +21,13 @@ REF = "secret://hr/reader"
 # A call of each command that succeeds.
 CALLS = {
     "apply": ["apply", "{file}"],
+    "backup create": ["backup", "create", "--to", "{new}"],
+    "backup verify": ["backup", "verify", "{file}"],
+    "backup restore": ["backup", "restore", "{file}"],
     "connectors list": ["connectors", "list"],
     "connectors test": ["connectors", "test", "hr"],
+    "drill": ["drill"],
+    "resume": ["resume"],
     "definition show": ["definition", "show"],
     "explain": ["explain", "100001"],
     "init": ["init"],
@@ -89,7 +94,7 @@ def test_every_command_is_in_the_list_of_these_tests() -> None:
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 def test_every_command_prints_one_json_document(ready: Shell, tmp_path: Path, call: list[str]) -> None:
     arguments = filled(call, tmp_path)
-    answer = ready(*arguments, "--json", stdin=b"value\n")
+    answer = ready(*arguments, "--json", stdin=b"AGE-SECRET-KEY-1QQQ\n")
     assert (answer.code, answer.err) == (0, "")
     assert isinstance(answer.document, dict)
 
@@ -97,7 +102,7 @@ def test_every_command_prints_one_json_document(ready: Shell, tmp_path: Path, ca
 @pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
 def test_every_command_says_something_and_has_a_help(ready: Shell, tmp_path: Path, call: list[str]) -> None:
     arguments = filled(call, tmp_path)
-    assert ready(*arguments, stdin=b"value\n").code == ExitCode.DONE
+    assert ready(*arguments, stdin=b"AGE-SECRET-KEY-1QQQ\n").code == ExitCode.DONE
     words = [word for word in call if word.isalpha()][
         : 2 if call[0] in {"runs", "secrets", "connectors", "definition"} else 1
     ]

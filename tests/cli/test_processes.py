@@ -145,7 +145,7 @@ class TestStart:
             )
             return set(done.stdout.split())
 
-        assert complete("identitymesh r") == {"run", "runs"}
+        assert complete("identitymesh ru") == {"run", "runs"}
         assert {"list", "show", "approve", "drop"} <= complete("identitymesh runs ")
         assert {"--definition", "--delta", "--json"} <= complete("identitymesh plan --")
 

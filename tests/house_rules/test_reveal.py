@@ -55,6 +55,7 @@ REVEALS: dict[str, tuple[int, str]] = {
     "secrets/slots/tpm2.py::seal": (1, "to the chip, in an encrypted session"),
     "secrets/slots/recovery.py::identity": (1, "white space around it is cut off"),
     "settings.py::database_password": (1, "one trailing newline is cut off"),
+    "storage/archive.py::mac_of": (1, "the keyset secret, to HKDF"),
     "storage/database.py::_connect": (1, "to the PostgreSQL driver, in the call that logs in"),
 }
 

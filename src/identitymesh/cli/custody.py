@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from identitymesh.secrets.bundles import Exported, Imported, Policy
     from identitymesh.secrets.references import SecretReference
     from identitymesh.secrets.rotation import Retired, RotationRow
+    from identitymesh.storage.backups import BackupReport
+    from identitymesh.storage.continuity import Pause
+    from identitymesh.storage.drill import DrillReport
+    from identitymesh.storage.restoring import RestoreReport
 
 
 class RotationCommands(Protocol):
@@ -36,6 +40,15 @@ class BundleCommands(Protocol):
     def bring(self, sealed: bytes, identity: Secret, *, on_conflict: Policy, dry_run: bool) -> Imported: ...
 
 
+class BackupCommands(Protocol):
+    """Backups, drills and the pause, see :mod:`identitymesh.storage.keeping`."""
+
+    def create(self, file: Path) -> BackupReport: ...
+    def newest(self) -> Path: ...
+    def drill(self, file: Path, recovery_key: Secret) -> DrillReport: ...
+    def resume(self) -> Pause | None: ...
+
+
 class KeptInstallation(Installation, Protocol):
     """An opened installation with what keeps it alive."""
 
@@ -43,9 +56,25 @@ class KeptInstallation(Installation, Protocol):
     def rotation(self) -> RotationCommands: ...
     @property
     def bundles(self) -> BundleCommands: ...
+    @property
+    def backups(self) -> BackupCommands: ...
 
 
 class Custody(Protocol):
     """What keeps an installation alive, also when it does not open."""
 
     def open(self, home: Path | None, /) -> AbstractContextManager[KeptInstallation]: ...
+
+    def verify_backup(self, file: Path, /) -> BackupReport: ...
+
+    def restore(
+        self,
+        home: Path | None,
+        file: Path,
+        recovery_key: Secret,
+        *,
+        database_url: str | None,
+        fingerprint: str | None,
+        replace: bool,
+        unauthenticated: bool,
+    ) -> RestoreReport: ...

@@ -79,6 +79,7 @@ class Cycle:
         self._progress = progress
         self._rules: RuleSet = compile_rules(current.definition, current.stored.ruleset)
         self.recorded = Recorded()
+        self._must_read: set[str] = set()
         self.run_id = 0
 
     def execute(self) -> int:
@@ -153,7 +154,9 @@ class Cycle:
         work = Work(
             self.run_id, self._parts.actor, self._rules, self._parts.mesh, lease, self._progress, self._parts.clock
         )
+        self._must_read = self._unread_targets()
         if self._order.plan is not None:
+            self._hold_unread(self._must_read)
             self._release_exactly(work, self._order.plan)
             return
         names = [rule.name for plan in self._rules.joins.values() for rule in plan.rules]
@@ -161,6 +164,7 @@ class Cycle:
         self.recorded.people.update(refreshed.counts)
         self.recorded.issues += refreshed.issues
         self._import_all(work, secrets)
+        self._hold_unread(self._unread_targets())
         judged = make_plan(work, self._parts.plans, self._current, self.recorded.cut_short)
         self.recorded.held = any(one.state in ("held", "incomplete") for one in judged)
         self.recorded.held |= any(one.held_absences for one in self.recorded.imports)
@@ -171,9 +175,25 @@ class Cycle:
         """A person named the plan: that is its approval."""
         plans = self._parts.plans
         for target in plans.targets(plan):
-            if target.state in ("ready", "held"):
+            if target.state in ("ready", "held") and target.connector not in self._must_read:
                 plans.approve(plan, [target.connector], work.actor)
                 plans.release(plan, target.connector, {}, covered_only=False, actor=work.actor, lease=work.lease)
+
+    def _unread_targets(self) -> set[str]:
+        """Targets that came from a backup: what they hold now is not known before they are read."""
+        pairs = self._parts.mesh.unread()
+        definition = self._current.definition
+        return {
+            name
+            for name in targets_of(definition)
+            for kind in definition.connectors[name].objects
+            if (name, kind) in pairs and attributes_read(definition, name, kind)
+        }
+
+    def _hold_unread(self, names: Iterable[str]) -> None:
+        for name in names:
+            reason = f"{name} was restored from a backup and has not been read completely since"
+            self.recorded.cut_short.setdefault(name, reason)
 
     def _import_all(self, work: Work, secrets: RunSecrets) -> None:
         chosen = [one for one in self._current.definition.connectors.values() if self._is_read(one)]
@@ -185,6 +205,8 @@ class Cycle:
                 self._not_imported(connector, error)
 
     def _is_read(self, connector: ConnectorDefinition) -> bool:
+        if connector.name in self._must_read:
+            return True
         if self._order.connectors and connector.name not in self._order.connectors:
             return False
         if not self._order.delta:
@@ -214,7 +236,8 @@ class Cycle:
                 names = attributes_read(self._current.definition, connector.name, object_class)
                 if not names:
                     continue
-                done = import_objects(work, facade, connector, object_class, names, delta=self._order.delta)
+                delta = self._order.delta and connector.name not in self._must_read
+                done = import_objects(work, facade, connector, object_class, names, delta=delta)
                 self._imported(connector, done, is_target=is_target)
 
     def _imported(self, connector: ConnectorDefinition, done: Imported, *, is_target: bool) -> None:

@@ -15,6 +15,7 @@ from identitymesh.model.identities import Identity
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.runs.contract import ImportState, Lease, Pair
 from identitymesh.storage.audit import SqlAuditTrail
+from identitymesh.storage.continuity import unread, was_read
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
 from identitymesh.storage.rows import (
@@ -291,6 +292,12 @@ class SqlMesh:
             tx._connection.execute(delete(r.import_state).where(place))  # noqa: SLF001  same module
             row = {"connector": connector, "object": object_class, **values}
             tx._connection.execute(insert(r.import_state), row)  # noqa: SLF001  same module
+            if state.complete_at is not None:
+                was_read(tx._connection, connector, object_class, state.complete_at)  # noqa: SLF001  same module
+
+    def unread(self) -> set[tuple[str, str]]:
+        with self._database.read() as connection:
+            return unread(connection)
 
     def watermark(self, connector: str, object_class: str) -> str | None:
         columns = r.watermark.c

@@ -15,6 +15,7 @@ from identitymesh.errors import DefinitionOutdated
 from identitymesh.model.attributes import dump, load
 from identitymesh.runs.contract import Issue, StoredDefinition, StoredRun
 from identitymesh.storage.audit import SqlAuditTrail
+from identitymesh.storage.continuity import assert_not_paused
 from identitymesh.storage.database import Database
 from identitymesh.storage.tables import mesh as m
 from identitymesh.storage.tables import runs as r
@@ -40,6 +41,7 @@ class SqlRuns:
             "summary": "{}",
         }
         with self._database.write() as connection:
+            assert_not_paused(connection)
             run_id = int(connection.execute(insert(r.run).returning(r.run.c.id), row).scalar_one())
             payload = {"command": command, "mode": mode, "definition": definition_version}
             SqlAuditTrail(connection).append(

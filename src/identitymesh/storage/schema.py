@@ -49,6 +49,26 @@ def upgrade(database: Database, revision: str = "head") -> None:
         command.upgrade(_config(connection), revision)
 
 
+def rebuild(connection: Connection, revision: str) -> None:
+    """Remove every table of the product and make those of a version, in the caller's transaction."""
+    from alembic import command
+
+    command.downgrade(_config(connection), "base")
+    command.upgrade(_config(connection), revision)
+
+
+def upgrade_within(connection: Connection) -> None:
+    """Migrate up in the caller's transaction."""
+    from alembic import command
+
+    command.upgrade(_config(connection), "head")
+
+
+def is_known(revision: str) -> bool:
+    """Whether this program has the migrations of a version."""
+    return revision in _revisions()
+
+
 def downgrade(database: Database, revision: str) -> None:
     """Migrate down, in one transaction; ``base`` removes everything."""
     from alembic import command
