@@ -204,7 +204,7 @@ def test_killed_at_any_moment_init_leaves_nothing_or_everything(tmp_path: Path, 
     else:
         with pytest.raises(KeyringMissing):
             store.put(parse("secret://a"), Secret("x"), actor=ACTOR)
-        if any((tmp_path / "host").iterdir()):
+        if any(not path.name.startswith(".") for path in (tmp_path / "host").iterdir()):
             with pytest.raises(KeyringExists, match="no keyring") as exists:
                 start(database, tmp_path / "host")
             assert f"remove {tmp_path / 'host'} and run it again" in exists.value.hint

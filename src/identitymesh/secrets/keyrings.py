@@ -24,7 +24,7 @@ from identitymesh.errors import (
 )
 from identitymesh.redaction import Secret
 from identitymesh.secrets.age import NotSealedToUs, open_age, recipient_of
-from identitymesh.secrets.anchors import AnchorFile
+from identitymesh.secrets.anchors import Anchor, AnchorFile
 from identitymesh.secrets.host_slots import HostSlots
 from identitymesh.secrets.keyring import KEYRINGS, Document, SlotState, decode
 from identitymesh.secrets.protectors import HOST_FILE, NO_MEANS, SYSTEMD_CREDS, Means, Place, Protector, find_protector
@@ -34,13 +34,15 @@ from identitymesh.secrets.rows import KeyringRow, SecretView, SlotRow
 class KeyringSession:
     """The keyrings as one snapshot of the database holds them, opened when first asked for.
 
-    Lives as long as one operation, or one run. Made inside a snapshot, used after it:
-    no transaction waits for a protector.
+    Lives as long as one operation, or one run. Made as the first thing inside a snapshot,
+    used after it: no transaction waits for a protector.
     """
 
     def __init__(self, host: Path, view: SecretView, names: Sequence[str] = KEYRINGS, means: Means = NO_MEANS) -> None:
         self._host = host
         self._means = means
+        # Before the snapshot: what another process commits and remembers in between is newer, not rolled back.
+        self._anchors = {name: _remembered(host, name) for name in names}
         self._rows = {name: view.keyring(name) for name in names}
         self._slots = {name: tuple(view.slots(name)) for name in names}
         self._opened: dict[str, Document | KeyringError] = {}
@@ -81,14 +83,22 @@ class KeyringSession:
 
     def _open_through(self, row: KeyringRow, protector: Protector) -> Document:
         identity = protector.identity()
-        anchor_file = AnchorFile(self._host, row.name)
-        anchor = anchor_file.read()
+        anchor = self._anchors[row.name]
+        if isinstance(anchor, KeyringError):
+            raise anchor
         document = open_row(row, identity, self._slots[row.name])
         anchor.check(document)
         check_row(row, document)
         check_slot(document, recipient_of(identity))
-        anchor_file.advance(document)
+        AnchorFile(self._host, row.name).advance(document)
         return document
+
+
+def _remembered(host: Path, name: str) -> Anchor | KeyringError:
+    try:
+        return AnchorFile(host, name).read()
+    except KeyringError as error:
+        return error
 
 
 def own_protectors(host: Path, keyring: str, slots: Sequence[SlotRow], means: Means) -> tuple[Protector, ...]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -66,23 +67,39 @@ def _check(found: os.stat_result, modes: Collection[int], max_bytes: int) -> Non
 
 
 def create_private(path: Path, content: Secret, *, mode: int) -> None:
-    """Write a new file and make it durable (fsync of file and directory).
+    """Write a new file and make it durable: after a kill or a power cut it is whole, or not there.
 
     Raises:
         FileExistsError: there is one already; it is left as it is.
     """
-    handle = os.open(path, _CREATE, mode)
+    with _alone_in(path.parent):
+        if path.exists() or path.is_symlink():
+            raise FileExistsError(path)
+        _put_in_place(path, path.with_name(f".{path.name}.new"), content, mode)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One process at a time makes files in a folder."""
+    if os.name != "posix":
+        yield
+        return
+    import fcntl  # there is none on Windows
+
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _write(handle, content, mode)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def replace_private(path: Path, content: Secret, *, mode: int) -> None:
     """Put new content in place atomically: readers see the old or the new file, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    _put_in_place(path, path.with_name(f".{path.name}.{os.getpid()}.new"), content, mode)
+
+
+def _put_in_place(path: Path, temporary: Path, content: Secret, mode: int) -> None:
     temporary.unlink(missing_ok=True)
     handle = os.open(temporary, _CREATE, mode)
     try:

@@ -80,6 +80,8 @@ class Joining:
 
     def _open(self, name: str) -> Document:
         """Through what was typed, or the slot of another kind that works on this host."""
+        anchor_file = AnchorFile(self._station.host, name)
+        anchor = anchor_file.read() if anchor_file.exists() else None
         with self._station.rows.read() as view:
             row, slots = stored_in(view, name)
         errors: list[MeshError] = []
@@ -92,9 +94,8 @@ class Joining:
                 continue
             check_row(row, document)
             check_slot(document, recipient_of(identity))
-            anchor = AnchorFile(self._station.host, name)
-            if anchor.exists():
-                anchor.read().check(document)
+            if anchor is not None:
+                anchor.check(document)
             return document
         raise (
             errors[0]
