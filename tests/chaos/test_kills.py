@@ -126,7 +126,7 @@ def test_a_run_killed_anywhere_ends_like_an_undisturbed_one(company: Company, tm
     count = SOAK or SAMPLES[database]
     chance = random.Random(f"{SEED}/{database}")  # noqa: S311  no secret
     hits: Counter[str] = Counter()
-    for day, share in zip(DAYS, (count - count // 3, count // 3), strict=True):
+    for day, share in zip(DAYS, (count - count // 4, count // 4), strict=True):
         events = company.events[day]
         chosen = samples(events, share, chance)
         if REPLAY:
