@@ -1,7 +1,7 @@
 # The commands of this repository. Each makes what it needs first; on Linux with Python 3.11+ a clone is enough.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check lock clean
+.PHONY: bench help demo test soak check lock clean
 
 # More for pytest: make test PYTEST_ARGS="-k postgres -x"
 PYTEST_ARGS ?= --numprocesses auto --dist loadscope
@@ -21,6 +21,10 @@ soak: ## kill a run at N=1000 of its steps on each database, and try as many ran
 	@scripts/bootstrap test
 	TESTS_SOAK=$(N) TESTS_SEED=$(SEED) .venv/bin/pytest --capture=no --durations=0 --timeout=0 \
 		tests/chaos tests/engine/test_properties.py
+
+bench: ## what it does beside the least that could do it, as ratios; exits 1 when a line misses its reach
+	@scripts/bootstrap test
+	.venv/bin/python -m bench $(BENCH_ARGS)
 
 check: ## without running the product: style, format, types, arrows between packages
 	@scripts/bootstrap test

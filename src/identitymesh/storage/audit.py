@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from identitymesh.audit import Record, encode_payload
 from identitymesh.model.attributes import load
+from identitymesh.storage.bulk import insert_rows
 from identitymesh.storage.tables.audit import audit
 
 BATCH: Final = 1000
@@ -29,7 +30,7 @@ class SqlAuditTrail:
         rows = (_row(record, now) for record in records)
         count = 0
         while batch := list(islice(rows, BATCH)):
-            self._connection.execute(insert(audit), batch)
+            insert_rows(self._connection, audit, batch)
             count += len(batch)
         return count
 

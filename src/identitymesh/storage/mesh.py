@@ -15,6 +15,7 @@ from identitymesh.model.identities import Identity
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.runs.contract import ImportState, Lease, Pair
 from identitymesh.storage.audit import SqlAuditTrail
+from identitymesh.storage.bulk import insert_rows
 from identitymesh.storage.continuity import unread, was_read
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
@@ -148,7 +149,7 @@ class SqlMeshTransaction:
 
     def put_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
         self.remove_objects([one.id for one in objects])
-        self._many(insert(m.connector_object), [object_row(one, ruleset, self._now) for one in objects])
+        insert_rows(self._connection, m.connector_object, [object_row(one, ruleset, self._now) for one in objects])
 
     def relink_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
         keys = ("connector", "object", "key")
@@ -175,11 +176,11 @@ class SqlMeshTransaction:
             for one, several in pairs.items()
             for attribute, value in several
         ]
-        self._many(insert(m.waiting_key), rows)
+        insert_rows(self._connection, m.waiting_key, rows)
 
     def put_identities(self, new: Sequence[Identity], changed: Sequence[Identity], ruleset: int) -> None:
         rows = [{**identity_row(one, ruleset, self._now), "created_at": self._now} for one in new]
-        self._many(insert(m.identity), rows)
+        insert_rows(self._connection, m.identity, rows)
         names = ("type", "anchor", "document", "digest", "present", "left_at", "ruleset", "changed_at")
         statement = update(m.identity).where(m.identity.c.id == bindparam("b_id"))
         statement = statement.values({name: bindparam(f"b_{name}") for name in names})
@@ -194,10 +195,10 @@ class SqlMeshTransaction:
             for identity_id, pairs in keys.items()
             for attribute, value in sorted(pairs)
         ]
-        self._many(insert(m.join_key), rows)
+        insert_rows(self._connection, m.join_key, rows)
 
     def put_accounts(self, new: Sequence[Account], changed: Sequence[Account]) -> None:
-        self._many(insert(m.account), [account_row(one, self._now) for one in new])
+        insert_rows(self._connection, m.account, [account_row(one, self._now) for one in new])
         if not changed:
             return
         rows = [_bound(account_row(one, self._now)) for one in changed]

@@ -1,0 +1,45 @@
+"""`make bench`: prints the table, exits 1 when a line misses its reach. `--json` for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+
+from bench import lines
+from bench.lines import Line
+
+LINES: tuple[Callable[[], Line], ...] = (
+    lines.help_of_the_program,
+    lines.first_synchronisation,
+    lines.the_same_on_postgresql,
+    lines.no_change,
+    lines.creates_at_a_scim_service,
+    lines.one_secret,
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--only", default="", help="lines whose name contains this")
+    chosen = parser.parse_args()
+    found = []
+    for measure in LINES:
+        if chosen.only not in measure.__name__:
+            continue
+        line = measure()
+        found.append(line)
+        if not chosen.json:
+            verdict = "ok  " if line.reached else "MISS"
+            sys.stdout.write(f"{verdict} {line.name}\n     {line.ratio:.2f} ({line.reach}); {line.figures}\n")
+            sys.stdout.flush()
+    if chosen.json:
+        sys.stdout.write(json.dumps([asdict(line) | {"reached": line.reached} for line in found], indent=2) + "\n")
+    return 0 if all(line.reached for line in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""The lines: what the product does, beside the least that could do it, timed in turn in the same run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import orjson
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from tests.servers.postgresql import PostgresServer
+from tests.servers.scim import ScimServer
+
+from bench.company import COLUMNS, company, person, silent
+from identitymesh.secrets.references import parse
+from identitymesh.secrets.store import OpenRequest
+
+PEOPLE = 20_000
+CREATES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One measured line. ``ratio`` is compared with ``least`` or ``most``, whichever is given."""
+
+    name: str
+    ratio: float
+    figures: str
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def reach(self) -> str:
+        return f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
+
+    @property
+    def reached(self) -> bool:
+        return self.ratio >= self.least if self.least is not None else self.ratio <= (self.most or 0)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as place:
+        yield Path(place)
+
+
+def help_of_the_program() -> Line:
+    program = Path(sys.executable).with_name("identitymesh")
+
+    def run(*command: str | Path) -> float:
+        return seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+
+    pairs = [(run(program, "--help"), run(sys.executable, "-c", "pass")) for _ in range(11)]
+    ratio = statistics.median(ours / bare for ours, bare in pairs)
+    ours, bare = (statistics.median(one[side] for one in pairs) * 1000 for side in (0, 1))
+    figures = f"{ours:.0f} ms, python -c pass {bare:.0f} ms"
+    return Line("identitymesh --help / python -c pass", ratio, figures, most=3)
+
+
+def bare_inserts(people: int, place: Path) -> float:
+    """The rows that a first synchronisation leaves, inserted by the driver alone in transactions of 1,000."""
+    connection = sqlite3.connect(place / "bare.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(
+        "CREATE TABLE object (connector, class, key, digest, document, identity, PRIMARY KEY (connector, class, key))"
+    )
+    connection.execute("CREATE INDEX object_identity ON object (identity)")
+    connection.execute("CREATE TABLE identity (id INTEGER PRIMARY KEY, anchor, document, digest)")
+    connection.execute("CREATE INDEX identity_anchor ON identity (anchor)")
+    connection.execute("CREATE TABLE key (attribute, value, identity, PRIMARY KEY (attribute, value, identity))")
+    connection.execute("CREATE TABLE account (identity, connector, desired, digest, PRIMARY KEY (identity, connector))")
+    connection.execute("CREATE TABLE audit (id INTEGER PRIMARY KEY, payload)")
+    connection.execute("CREATE TABLE plan (plan, identity, digest, PRIMARY KEY (plan, identity))")
+
+    def insert() -> None:
+        for start in range(0, people, 1000):
+            batch = []
+            for number in range(start, min(start + 1000, people)):
+                row = person(number)
+                document = orjson.dumps(dict(zip(COLUMNS, row, strict=True)), option=orjson.OPT_SORT_KEYS).decode()
+                batch.append((number, row[0], document, hashlib.blake2b(document.encode(), digest_size=16).digest()))
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT INTO object VALUES ('hr', 'user', ?2, ?4, ?3, ?1)", batch)
+            connection.executemany("INSERT INTO identity VALUES (?1, ?2, ?3, ?4)", batch)
+            connection.executemany("INSERT INTO key VALUES ('employeeId', ?2, ?1)", [one[:2] for one in batch])
+            connection.executemany("INSERT INTO account VALUES (?1, 'crm', ?3, ?4)", batch)
+            connection.executemany("INSERT INTO audit (payload) VALUES (?)", [one[2:3] for one in batch])
+            connection.executemany("INSERT INTO plan VALUES (1, ?, ?)", [(one[0], one[3]) for one in batch])
+            connection.execute("COMMIT")
+
+    spent = seconds(insert)
+    connection.close()
+    return spent
+
+
+def first_synchronisation() -> Line:
+    server = ScimServer.start()
+    try:
+        with folder() as place, company(place, PEOPLE, server.base_url, server.token) as installation:
+            ours = seconds(lambda: installation.engine.plan(delta=False, connectors=(), progress=silent))
+        with folder() as place:
+            bare = bare_inserts(PEOPLE, place)
+    finally:
+        server.stop()
+    figures = f"{PEOPLE / ours:,.0f} people/s, bare inserts {PEOPLE / bare:,.0f} people/s, {PEOPLE:,} people, SQLite"
+    return Line("first full sync up to planned rows / bare inserts of the same rows", bare / ours, figures, least=0.5)
+
+
+def the_same_on_postgresql() -> Line:
+    server = ScimServer.start()
+    postgres = PostgresServer.start(durable=True)
+    try:
+        database = postgres.create()
+        with folder() as place:
+            password = place / "password"
+            password.write_text(database.password)
+            password.chmod(0o400)
+            os.environ["IDENTITYMESH_DATABASE__PASSWORD_FILE"] = str(password)
+            with company(place, PEOPLE, server.base_url, server.token, database_url=database.url) as installation:
+                ours = seconds(lambda: installation.engine.plan(delta=False, connectors=(), progress=silent))
+        del os.environ["IDENTITYMESH_DATABASE__PASSWORD_FILE"]
+        with folder() as place, company(place, PEOPLE, server.base_url, server.token) as installation:
+            sqlite = seconds(lambda: installation.engine.plan(delta=False, connectors=(), progress=silent))
+    finally:
+        postgres.stop()
+        server.stop()
+    figures = f"{PEOPLE / ours:,.0f} people/s, SQLite {PEOPLE / sqlite:,.0f} people/s"
+    return Line("first full sync on PostgreSQL / on SQLite", sqlite / ours, figures, least=0.6)
+
+
+def no_change() -> Line:
+    server = ScimServer.start()
+    try:
+        with folder() as place, company(place, PEOPLE, server.base_url, server.token) as installation:
+            installation.engine.plan(delta=False, connectors=(), progress=silent)
+            ours = seconds(lambda: installation.engine.plan(delta=False, connectors=("hr",), progress=silent))
+
+            def only_read() -> None:
+                rows = sqlite3.connect(place / "hr.db").execute("SELECT * FROM employees")
+                seen = {row[0]: row for row in rows}
+                stored = sqlite3.connect(place / "identitymesh.db").execute("SELECT key, digest FROM connector_object")
+                if len(dict(stored.fetchall())) != len(seen):
+                    raise RuntimeError("the two sides differ, so this is no no-change pass")
+
+            bare = seconds(only_read)
+    finally:
+        server.stop()
+    figures = (
+        f"{ours:.2f} s, only reading both sides {bare:.2f} s, {PEOPLE:,} people (planning of all targets included)"
+    )
+    return Line("no-change pass / reading both sides", ours / bare, figures, most=3)
+
+
+def creates_at_a_scim_service() -> Line:
+    server = ScimServer.start()
+    other = ScimServer.start()
+    try:
+        with folder() as place, company(place, CREATES, server.base_url, server.token) as installation:
+            planned = installation.engine.plan(delta=False, connectors=(), progress=silent)
+            ours = seconds(lambda: installation.engine.release(planned.run_id, progress=silent))
+        bodies = [
+            {
+                "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+                "externalId": row[0], "userName": f"{row[1]}.{row[2]}@example.org", "displayName": f"{row[1]} {row[2]}",
+                "name": {"givenName": row[1], "familyName": row[2]}, "title": row[3], "active": True,
+            }
+            for row in map(person, range(CREATES))
+        ]  # fmt: skip
+        headers = {"Authorization": f"Bearer {other.token}", "Content-Type": "application/scim+json"}
+        with httpx2.Client(headers=headers) as client:
+
+            def post_all() -> None:
+                for body in bodies:
+                    client.post(f"{other.base_url}/Users", content=orjson.dumps(body)).raise_for_status()
+
+            bare = seconds(post_all)
+    finally:
+        server.stop()
+        other.stop()
+    figures = f"{CREATES / ours:,.0f} creates/s, bare client {CREATES / bare:,.0f}/s, {CREATES:,} people"
+    return Line("creates at scim2-server / the same requests by a bare client", bare / ours, figures, least=0.8)
+
+
+def one_secret() -> Line:
+    with folder() as place, company(place, 0, "http://127.0.0.1:9/v2", "a-token-of-some-length") as installation:
+        ref = parse("secret://crm/token")
+        request = OpenRequest(ref, "crm", ("127.0.0.1:9",), "bench")
+        store = installation.secrets
+        held = next(iter(store.prepare([request], actor="bench").values()))
+        key = AESGCM.generate_key(256)
+        sealed = AESGCM(key).encrypt(bytes(12), b"a-token-of-some-length", None)
+        connection = sqlite3.connect(place / "identitymesh.db")
+
+        def bare() -> None:
+            connection.execute("SELECT sealed FROM secret WHERE ref = ?", (ref.text,)).fetchone()
+            AESGCM(key).decrypt(bytes(12), sealed, None)
+
+        audited = statistics.median(seconds(lambda: store.open(request, actor="bench")) for _ in range(50))
+        opening = statistics.median(seconds(held.open) for _ in range(500))
+        least = statistics.median(seconds(bare) for _ in range(500))
+        connection.close()
+    figures = (
+        f"{opening * 1e6:.0f} µs, bare {least * 1e6:.0f} µs; with ledger, keyring and audit {audited * 1e3:.1f} ms"
+    )
+    return Line("open one prepared secret / bare select and AES-GCM", opening / least, figures, most=12)
