@@ -20,7 +20,7 @@ N ?= 1000
 soak: ## kill a run at N=1000 of its steps on each database, and try as many random days (SEED=... repeats one)
 	@scripts/bootstrap test
 	TESTS_SOAK=$(N) TESTS_SEED=$(SEED) .venv/bin/pytest --capture=no --durations=0 --timeout=0 \
-		tests/chaos tests/engine/test_properties.py
+		tests/chaos tests/engine/test_properties.py tests/secrets/test_kills.py
 
 bench: ## what it does beside the least that could do it, as ratios; exits 1 when a line misses its reach
 	@scripts/bootstrap test
