@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from identitymesh.settings import Settings
     from identitymesh.storage.backups import BackupReport
     from identitymesh.storage.database import Database
+    from identitymesh.storage.doctor import Finding, Patient
     from identitymesh.storage.keeping import Keeping
     from identitymesh.storage.restoring import RestoreReport
 
@@ -111,6 +112,31 @@ class Custody:
 
         return verify(file)
 
+    def doctor(self, home: Path | None = None, /) -> Sequence[Finding]:
+        """Findings; that it does not open is one of them."""
+        from identitymesh.errors import MeshError
+        from identitymesh.storage.doctor import Finding, examine
+
+        try:
+            with open_installation(home) as installation, _database_of(installation) as database:
+                return examine(_patient(installation, database))
+        except MeshError as error:
+            return [Finding(error.code, str(error), error.hint)]
+
+    def support_bundle(self, home: Path | None, file: Path, /) -> Sequence[str]:
+        """Also of an installation that does not open."""
+        from identitymesh.errors import MeshError, UsageError
+        from identitymesh.storage.support import collect
+
+        findings = self.doctor(home)
+        try:
+            with open_installation(home) as installation, _database_of(installation) as database:
+                return collect(database, installation.settings.names(), findings, file)
+        except UsageError:
+            raise
+        except MeshError:
+            return collect(None, {}, findings, file)
+
     def restore(
         self,
         home: Path | None,
@@ -186,6 +212,33 @@ def _engine(
     rotations = Rotations(SqlRotationRows(database), secrets)
     engine = Engine(parts, definitions, SqlPeople(database), lambda: scratch(database, settings.folder))
     return engine, CredentialRotation(parts, definitions, rotations)
+
+
+@contextmanager
+def _database_of(installation: Installation) -> Iterator[Database]:
+    database = _database(installation.settings, create=False)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _patient(installation: Installation, database: Database) -> Patient:
+    from identitymesh.storage.continuity import Continuity
+    from identitymesh.storage.database import sqlite_file
+    from identitymesh.storage.doctor import Patient
+
+    return Patient(
+        database=database,
+        database_file=sqlite_file(installation.settings.database.url),
+        host=installation.settings.host,
+        keys=installation.keys,
+        secrets=installation.secrets.list,
+        connectors=installation.engine.connectors,
+        rotations=installation.rotation.rotations,
+        continuity=Continuity(database, installation.actor),
+        told=installation.findings,
+    )
 
 
 def _database(settings: Settings, *, create: bool) -> Database:

@@ -128,6 +128,16 @@ class Settings(_Part):
         """The folder of this host's slot keys and anchors; never in a backup."""
         return self.folder / HOST
 
+    def names(self) -> dict[str, str]:
+        """Every name, and whether its value is the default; never a value."""
+        found = {}
+        for part, kind in _PARTS.items():
+            given, default = getattr(self, part, None), kind()
+            for name in kind.model_fields if given is not None else ():
+                same = getattr(given, name) == getattr(default, name)
+                found[f"{part}.{name}"] = "default" if same else "set"
+        return found
+
     def database_password(self) -> Secret | None:
         """The content of ``database.password_file`` without one trailing newline.
 

@@ -16,6 +16,7 @@ from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rotation import Retired, RotationRow
 from identitymesh.storage.backups import BackupReport
 from identitymesh.storage.continuity import Pause
+from identitymesh.storage.doctor import Finding
 from identitymesh.storage.drill import DrillReport
 from identitymesh.storage.restoring import RestoreReport
 
@@ -79,6 +80,12 @@ class FakeCustody:
 
     def open(self, home: Path | None, /) -> AbstractContextManager[FakeInstallation]:
         return self.installation.open(home)
+
+    def doctor(self, home: Path | None, /) -> Sequence[Finding]:
+        return []
+
+    def support_bundle(self, home: Path | None, file: Path, /) -> Sequence[str]:
+        return ["versions.json"]
 
     def verify_backup(self, file: Path, /) -> BackupReport:
         return BACKUP

@@ -27,6 +27,8 @@ CALLS = {
     "connectors list": ["connectors", "list"],
     "connectors test": ["connectors", "test", "hr"],
     "drill": ["drill"],
+    "doctor": ["doctor"],
+    "support-bundle": ["support-bundle", "--to", "{new}"],
     "resume": ["resume"],
     "definition show": ["definition", "show"],
     "explain": ["explain", "100001"],

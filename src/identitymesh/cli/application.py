@@ -141,7 +141,7 @@ def parser(program: str, arguments: Sequence[str]) -> Any:
     else:
         app.callback(add_help_option=False)(_identitymesh)
         for name in _needed(arguments):
-            importlib.import_module(f"identitymesh.cli.commands.{name}").register(app)
+            importlib.import_module(f"identitymesh.cli.commands.{name.replace('-', '_')}").register(app)
     command = typer.main.get_command(app)
     _offer_json(command)
     return command

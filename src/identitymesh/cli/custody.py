@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from identitymesh.secrets.rotation import Retired, RotationRow
     from identitymesh.storage.backups import BackupReport
     from identitymesh.storage.continuity import Pause
+    from identitymesh.storage.doctor import Finding
     from identitymesh.storage.drill import DrillReport
     from identitymesh.storage.restoring import RestoreReport
 
@@ -65,6 +66,8 @@ class Custody(Protocol):
 
     def open(self, home: Path | None, /) -> AbstractContextManager[KeptInstallation]: ...
 
+    def doctor(self, home: Path | None, /) -> Sequence[Finding]: ...
+    def support_bundle(self, home: Path | None, file: Path, /) -> Sequence[str]: ...
     def verify_backup(self, file: Path, /) -> BackupReport: ...
 
     def restore(

@@ -37,7 +37,7 @@ definition, 4 secret, 5 ended with problems, 6 held for approval, 7 busy,
 def command_names() -> list[str]:
     """The commands there are: one file each."""
     return sorted(
-        name.removesuffix(".py")
+        name.removesuffix(".py").replace("_", "-")
         for name in os.listdir(FOLDER)  # noqa: PTH208 - as above
         if name.endswith(".py") and not name.startswith("_")
     )
@@ -45,13 +45,13 @@ def command_names() -> list[str]:
 
 def summary(name: str) -> str:
     """The first line of a command's file."""
-    with open(os.path.join(FOLDER, f"{name}.py"), encoding="utf-8") as file:  # noqa: PTH118, PTH123 - as above
+    with open(os.path.join(FOLDER, f"{name.replace('-', '_')}.py"), encoding="utf-8") as file:  # noqa: PTH118, PTH123 - as above
         return file.readline().strip().strip('"').rstrip(".")
 
 
 def overview() -> str:
     """The whole text."""
-    commands = "".join(f"  {name:<12}{summary(name)}\n" for name in command_names())
+    commands = "".join(f"  {name:<15}{summary(name)}\n" for name in command_names())
     return f"{HEAD}{DAY}\nCommands:\n{commands}{OPTIONS}"
 
 
