@@ -43,6 +43,15 @@ def secretscli() -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class SchemaReport:
+    """Fits the protocol of ``cli/custody.py``."""
+
+    database: str
+    before: str | None
+    wanted: str
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """What commands work with; fits the protocol of ``cli/contract.py``."""
 
@@ -106,6 +115,14 @@ class Custody:
         """The opened installation."""
         return open_installation(home)
 
+    def schema(self, home: Path | None = None, /) -> SchemaReport:
+        """Looks only."""
+        return _schema(home, migrate=False)
+
+    def upgrade(self, home: Path | None = None, /) -> SchemaReport:
+        """Migrates, in one transaction."""
+        return _schema(home, migrate=True)
+
     def verify_backup(self, file: Path, /) -> BackupReport:
         """Needs no installation."""
         from identitymesh.storage.backups import verify
@@ -163,7 +180,7 @@ class Custody:
         harden_process()
         verify(file)  # before anything is made here
         folder = (home or configuration.find_folder()).resolve()
-        if not configuration.create(folder, database_url) and database_url is not None:
+        if not _create_settings(folder, database_url) and database_url is not None:
             raise UsageError(
                 f"{folder / configuration.FILE} names a database already",
                 hint="Leave --database out, or restore in a new folder.",
@@ -176,6 +193,32 @@ class Custody:
             return restore(file, target, wish)
         finally:
             database.close()
+
+
+def _schema(home: Path | None, *, migrate: bool) -> SchemaReport:
+    from identitymesh import settings as configuration
+    from identitymesh.storage import schema
+
+    database = _database(configuration.load(home), create=False)
+    try:
+        report = SchemaReport(database.describe(), schema.current(database), schema.head())
+        if migrate and report.before is not None and schema.is_known(report.before):
+            schema.upgrade(database)
+        elif migrate:
+            schema.assert_current(database)  # empty, or newer: says what to do
+        return report
+    finally:
+        database.close()
+
+
+def _create_settings(folder: Path, database_url: str | None) -> bool:
+    """Write the settings of a new folder; whether they were not there yet."""
+    from identitymesh import settings as configuration
+    from identitymesh.storage.database import check_url
+
+    if database_url is not None:
+        check_url(database_url)  # before it is written into a file: it may carry a password
+    return configuration.create(folder, database_url)
 
 
 def _engine(
@@ -271,14 +314,11 @@ def initialise(home: Path | None, database_url: str | None, announce: Callable[[
     from identitymesh.secrets import setup
     from identitymesh.secrets.process import harden_process
     from identitymesh.storage import schema
-    from identitymesh.storage.database import check_url
     from identitymesh.storage.secrets import SqlSecretRows
 
     harden_process()
     folder = (home or configuration.find_folder()).resolve()
-    if database_url is not None:
-        check_url(database_url)  # before it is written into a file: it may carry a password
-    configuration.create(folder, database_url)
+    _create_settings(folder, database_url)
     settings = configuration.load(folder)
     database = _database(settings, create=True)
     try:

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 
 @dataclass
+class FakeSchema:
+    database: str = "sqlite:///identitymesh.db"
+    before: str | None = "0001"
+    wanted: str = "0003"
+
+
+@dataclass
 class FakeRotation:
     asked: list[bytes] = field(default_factory=list)
 
@@ -86,6 +93,12 @@ class FakeCustody:
 
     def support_bundle(self, home: Path | None, file: Path, /) -> Sequence[str]:
         return ["versions.json"]
+
+    def schema(self, home: Path | None, /) -> FakeSchema:
+        return FakeSchema()
+
+    def upgrade(self, home: Path | None, /) -> FakeSchema:
+        return FakeSchema()
 
     def verify_backup(self, file: Path, /) -> BackupReport:
         return BACKUP

@@ -26,6 +26,8 @@ CALLS = {
     "backup restore": ["backup", "restore", "{file}"],
     "connectors list": ["connectors", "list"],
     "connectors test": ["connectors", "test", "hr"],
+    "database status": ["database", "status"],
+    "database upgrade": ["database", "upgrade"],
     "drill": ["drill"],
     "doctor": ["doctor"],
     "support-bundle": ["support-bundle", "--to", "{new}"],

@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from identitymesh.storage.restoring import RestoreReport
 
 
+class SchemaReport(Protocol):
+    """Which schema a database had before the command, and which one this program works with."""
+
+    @property
+    def database(self) -> str: ...
+    @property
+    def before(self) -> str | None: ...
+    @property
+    def wanted(self) -> str: ...
+
+
 class RotationCommands(Protocol):
     """Rotation of one credential, see :mod:`identitymesh.runs.credential_rotation`."""
 
@@ -65,6 +76,8 @@ class Custody(Protocol):
     """What keeps an installation alive, also when it does not open."""
 
     def open(self, home: Path | None, /) -> AbstractContextManager[KeptInstallation]: ...
+    def schema(self, home: Path | None, /) -> SchemaReport: ...
+    def upgrade(self, home: Path | None, /) -> SchemaReport: ...
 
     def doctor(self, home: Path | None, /) -> Sequence[Finding]: ...
     def support_bundle(self, home: Path | None, file: Path, /) -> Sequence[str]: ...
