@@ -140,6 +140,7 @@ class Bundles:
         documents = {name: session.open(name) for name in names}
         with self._rows.read() as view:
             active = installation(view).provider
+        providers = {name: provider_of(name, active) for name in names}
         with self._rows.write() as transaction:
             for name, document in documents.items():
                 if not transaction.hold_keyring(name, document.generation):
@@ -148,8 +149,9 @@ class Bundles:
                     )
             for entry in entries:
                 row = _own_row(transaction, entry, known.get(entry.ref.text), documents[entry.keyring])
-                provider = provider_of(entry.keyring, active)
-                version = provider.put(entry.ref, entry.value, entry.keyring, session).record(transaction)
+                version = (
+                    providers[entry.keyring].put(entry.ref, entry.value, entry.keyring, session).record(transaction)
+                )
                 about = {"owner": entry.owner, "description": entry.description, "cadence_days": entry.cadence_days}
                 given = {name: detail for name, detail in about.items() if detail is not None}
                 now = datetime.now(UTC)
