@@ -252,3 +252,18 @@ def test_the_first_line_of_init_is_the_recovery_key(shell: Shell) -> None:
         assert answer.out.count(RECOVERY_KEY) == 1
         assert "abcd-efgh-jkmn-pqrs-tvwx" in answer.out
     assert shell("init", "--json").document["recovery_key"] == RECOVERY_KEY
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["run", "--plan", "99999999999999999999"],
+        ["runs", "show", "2147483648"],
+        ["runs", "list", "--limit", "99999999999999999999"],
+        ["plan", "--rows", "99999999999999999999"],
+        ["plan", "--person", "\udcff\udcfe"],
+        ["explain", "\udcff"],
+    ],
+)
+def test_what_no_database_takes_is_a_wrong_call(shell: Shell, call: list[str]) -> None:
+    assert shell(*call).code == ExitCode.USAGE

@@ -504,6 +504,11 @@ class TestSettings:
             "postgresql://app@db.example.org/hr?service=x",
             "not a url",
             "postgresql://app@db.example.org:port/hr",
+            "postgresql://app@db.example.org:99999/hr",
+            "postgresql://app@db.example.org:0/hr",
+            "postgresql://app@db.example.org hostaddr=192.0.2.1/hr",
+            "postgresql://app@db.example.org%20x/hr",
+            "postgresql://app@db.example.org/hr%00x",
         ],
     )
     def test_other_urls_are_refused_and_not_repeated(self, url: str) -> None:
@@ -520,6 +525,7 @@ class TestSettings:
             ("postgresql://app@db.example.org:6432/hr?application_name=x", ("db.example.org:6432",)),
             ("postgresql://app@[2001:db8::1]/hr", ("[2001:db8::1]:5432",)),
             ("postgresql://app@/hr?host=/var/run/postgresql", ("/var/run/postgresql:5432",)),
+            ("postgresql://app@/hr?host=/var/run/PostgreSQL", ("/var/run/PostgreSQL:5432",)),
         ],
     )
     def test_endpoints(self, url: str, expected: tuple[str, ...]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from identitymesh.connectors.catalogue import kinds
+from identitymesh.definition.positions import parse
 from identitymesh.definition.reading import Definition, read, schema
 from identitymesh.errors import DefinitionRefused, Problem
 
@@ -181,3 +183,21 @@ def test_the_schema_is_json_and_knows_every_kind() -> None:
 
     assert {f"connector-{name}" for name in kinds()} <= made["$defs"].keys()
     assert made["$schema"].startswith("https://json-schema.org/draft/2020-12")
+
+
+@pytest.mark.parametrize("text", ["[" * 3_000 + "]" * 3_000, "[" * 200_000, "- " * 3_000, '{"a": ' * 500])
+def test_depth_is_refused_before_it_costs_anything(text: str) -> None:
+    began = time.monotonic()
+    document, problems = parse("frozen: " + text if text[0] == "[" else text)
+
+    assert document is None
+    assert [problem.message for problem in problems] == ["nested too deeply"]
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("text", [r'frozen: ["\ud800"]', r'frozen: ["\0"]', r'"\udfff": 1', r'{"a\0": 1}'])
+def test_characters_that_nothing_can_keep_are_refused(text: str) -> None:
+    document, problems = parse(text)
+
+    assert document is None
+    assert "no text can have" in problems[0].message

@@ -7,15 +7,39 @@ from typing import Annotated, Final
 
 import typer
 
+MOST: Final = 2**31 - 1  # the largest number that either database gives to a run
+
+
+def as_number(given: int | None) -> int | None:
+    """A number that a database can be asked for."""
+    if given is not None and given > MOST:
+        raise typer.BadParameter(f"at most {MOST} is possible")
+    return given
+
+
+def as_text(given: str | None) -> str | None:
+    """An argument that names somebody: text, whatever bytes the shell was given."""
+    if given is not None and not given.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in given):
+        raise typer.BadParameter("it is not UTF-8 text")
+    return given
+
+
 Delta = Annotated[
     bool, typer.Option("--delta", help="Read only what changed in the sources since the last run; nobody leaves by it.")
 ]
 Connectors = Annotated[
     list[str] | None, typer.Option("--connector", metavar="NAME", help="Only this connector; may be given again.")
 ]
-Rows = Annotated[int, typer.Option("--rows", min=0, metavar="N", help="How many rows of the plan to show.")]
-Person = Annotated[str | None, typer.Option("--person", metavar="ANCHOR", help="Only the rows of this person.")]
-RunId = Annotated[int, typer.Argument(metavar="ID", help="Number of the run, as `runs list` shows it.", min=1)]
+Rows = Annotated[
+    int, typer.Option("--rows", min=0, callback=as_number, metavar="N", help="How many rows of the plan to show.")
+]
+Person = Annotated[
+    str | None,
+    typer.Option("--person", metavar="ANCHOR", callback=as_text, help="Only the rows of this person."),
+]
+RunId = Annotated[
+    int, typer.Argument(metavar="ID", help="Number of the run, as `runs list` shows it.", min=1, callback=as_number)
+]
 
 STOPPED: Final = "stopped; what was done until here is kept, and the next run carries on"
 

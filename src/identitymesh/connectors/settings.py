@@ -6,14 +6,17 @@ A field of type :data:`SecretRef` takes a reference (``secret://seg/seg`` or
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from identitymesh.errors import ReferenceInvalid
 from identitymesh.secrets.references import SecretReference, parse_setting
+
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
 
 
 class Settings(BaseModel):
@@ -74,6 +77,20 @@ def _no_userinfo_password(url: str) -> str:
             "a password in a URL is refused: store it with `identitymesh secrets set` and name its reference"
         )
     return url
+
+
+def check_place(host: str, port: int | None) -> None:
+    """A host that every reader of the URL takes for the same one.
+
+    Raises:
+        ValueError: it is not; nothing of the URL is repeated.
+    """
+    if not _HOST.fullmatch(host):
+        raise ValueError(
+            "the host is a name of ASCII letters, digits, dots and hyphens (xn-- for others), or an address"
+        )
+    if port == 0:
+        raise ValueError("there is no port 0")
 
 
 Url = Annotated[str, AfterValidator(_no_userinfo_password)]

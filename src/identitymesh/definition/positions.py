@@ -6,7 +6,8 @@ definition must read the same to every reader), no duplicate keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ Path = tuple[str | int, ...]
 _PLAIN = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str"))
 MAX_CHARACTERS = 5_000_000
 MAX_DEPTH = 50
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # YAML can say these, in quotes; no database can keep them
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,9 @@ def parse(text: str) -> tuple[Document | None, list[Problem]]:
     if len(text) > MAX_CHARACTERS:
         return None, [Problem(f"the file is larger than {MAX_CHARACTERS:,} characters")]
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                line, column = _place(event.start_mark)
-                return None, [Problem("YAML anchors and aliases are not allowed", "", line, column)]
+        refused = _refused(yaml.parse(text, Loader=yaml.SafeLoader))
+        if refused is not None:
+            return None, [refused]
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line, column = _place(error.problem_mark)
@@ -56,6 +57,24 @@ def parse(text: str) -> tuple[Document | None, list[Problem]]:
     builder = _Builder()
     data = builder.build(node, ())
     return (None, builder.problems) if builder.problems else (Document(data, builder.marks), [])
+
+
+def _refused(events: Iterable[yaml.Event]) -> Problem | None:
+    """What must be known before the whole is built: depth costs time by its square, and then the stack."""
+    depth = 0
+    for event in events:
+        message = ""
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            message = "YAML anchors and aliases are not allowed"
+        elif isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            message = "nested too deeply" if depth > MAX_DEPTH else ""
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if message:
+            line, column = _place(event.start_mark)
+            return Problem(message, "", line, column)
+    return None
 
 
 def _place(mark: Any) -> tuple[int | None, int | None]:
@@ -71,9 +90,6 @@ class _Builder:
     def build(self, node: yaml.Node, path: Path) -> Any:
         mark = node.start_mark
         self.marks[path] = (mark.line + 1, mark.column + 1)
-        if len(path) > MAX_DEPTH:
-            self._report("nested too deeply", path)
-            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -85,6 +101,9 @@ class _Builder:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._report("a key must be text", path)
+                continue
+            if _UNWRITABLE.search(str(key_node.value)):
+                self._report("a key has a character that no text can have", path)
                 continue
             key = str(key_node.value)
             child = (*path, key)
@@ -102,6 +121,9 @@ class _Builder:
             return str(node.value)  # dates are text to us, as they are in JSON
         if node.tag not in _PLAIN:
             self._report("YAML tags are not allowed", path)
+            return None
+        if _UNWRITABLE.search(str(node.value)):
+            self._report("a character that no text can have: NUL or half of a pair", path)
             return None
         try:
             return self._scalars.construct_object(node)

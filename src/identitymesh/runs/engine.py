@@ -88,9 +88,15 @@ class Engine:
 
         Raises:
             NotFound: no such plan.
-            UsageError: its import was cut short, or it was dropped.
+            UsageError: its import was cut short, it was dropped, or the rules have changed since.
         """
         self._decidable(plan, ())
+        ruleset = self._definitions.current().stored.ruleset
+        if (self._parts.plans.definition_version(plan) or 0) < ruleset:
+            raise UsageError(
+                f"plan {plan} was made before the rules changed (definition version {ruleset})",
+                hint="Make a new one with `identitymesh plan`; it decides by the rules in force.",
+            )
         return self._execute(Order("release", plan=plan), progress)
 
     def _execute(self, order: Order, progress: Progress) -> RunReport:

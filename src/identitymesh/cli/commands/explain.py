@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from identitymesh.cli.options import as_text
 from identitymesh.cli.output import Output
 from identitymesh.cli.session import session_of
 from identitymesh.cli.text import show_value
@@ -24,7 +25,9 @@ def explain(
     subject: Annotated[
         str,
         typer.Argument(
-            metavar="OBJECT", help="An anchor (employee number), connector/object/key, or an account's key."
+            metavar="OBJECT",
+            callback=as_text,
+            help="An anchor (employee number), connector/object/key, or an account's key.",
         ),
     ],
     restricted: Annotated[bool, typer.Option("--restricted", help="Show values of restricted attributes too.")] = False,

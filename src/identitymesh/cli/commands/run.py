@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from identitymesh.cli.documents import document
-from identitymesh.cli.options import STOPPED, Connectors, Delta
+from identitymesh.cli.options import STOPPED, Connectors, Delta, as_number
 from identitymesh.cli.session import session_of
 from identitymesh.errors import UsageError
 
@@ -20,7 +20,10 @@ def run(
     ctx: typer.Context,
     *,
     plan: Annotated[
-        int | None, typer.Option("--plan", metavar="ID", min=1, help="Write exactly this plan, and read nothing anew.")
+        int | None,
+        typer.Option(
+            "--plan", metavar="ID", min=1, callback=as_number, help="Write exactly this plan, and read nothing anew."
+        ),
     ] = None,
     delta: Delta = False,
     connector: Connectors = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from identitymesh.cli.documents import document
-from identitymesh.cli.options import Commands, Connectors, Person, Rows, RunId, add_group
+from identitymesh.cli.options import Commands, Connectors, Person, Rows, RunId, add_group, as_number
 from identitymesh.cli.output import Output
 from identitymesh.cli.session import session_of
 from identitymesh.cli.text import count, counts, local_time, plural
@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 def list_runs(
     ctx: typer.Context,
     *,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many, newest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, callback=as_number, help="How many, newest first.")
+    ] = 20,
 ) -> None:
     """The last runs, newest first."""
     session = session_of(ctx)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from identitymesh.connectors.settings import ConnectorSettings, ObjectSettings, SecretRef, Settings, Url
+from identitymesh.connectors.settings import ConnectorSettings, ObjectSettings, SecretRef, Settings, Url, check_place
 
 _PORTS: Final = {"https": 443, "http": 80}
 
@@ -29,6 +29,7 @@ def _web_address(url: str) -> str:
         raise ValueError("the address begins with https:// and a host")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("the address has no user, no ? and no #")
+    check_place(parts.hostname, parts.port)
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError("http:// would send the credential in clear over the network; use https://")
     return url.rstrip("/")

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from identitymesh.connectors.kinds.sql.statements import StatementRefused, check_query
-from identitymesh.connectors.settings import ConnectorSettings, ObjectSettings, SecretRef, Url
+from identitymesh.connectors.settings import ConnectorSettings, ObjectSettings, SecretRef, Url, check_place
 
 POSTGRESQL_PORT: Final = 5432
 # What a URL may say after the question mark. Everything else of libpq could carry a password or weaken TLS.
@@ -69,12 +69,16 @@ def parse_url(url: str) -> Address:
     if folder and (parts.hostname or not folder.startswith("/")):
         raise ValueError("?host= names the folder of a socket, and then no host stands before it")
     host = folder or parts.hostname or ""
+    if not folder:
+        check_place(host, parts.port)
     database = unquote(parts.path.removeprefix("/"))
     if not host or "," in host:
         raise ValueError("the URL names one host, or a socket folder as ?host=/var/run/postgresql")
     if not database:
         raise ValueError("the URL names no database")
     user = unquote(parts.username) if parts.username else None
+    if "\0" in f"{host}{database}{user}{options}":
+        raise ValueError("the URL has a NUL character")
     return PostgresAddress(host, parts.port or POSTGRESQL_PORT, database, user, tuple(sorted(options.items())))
 
 
@@ -173,7 +177,8 @@ def endpoints(settings: SqlSettings) -> Sequence[str]:
     address = settings.address
     if isinstance(address, SqliteAddress):
         return ()
-    host = f"[{address.host}]" if ":" in address.host else address.host.lower()
+    host = address.host if address.host.startswith("/") else address.host.lower()  # letters of a folder are not equal
+    host = f"[{host}]" if ":" in host else host
     return (f"{host}:{address.port}",)
 
 
