@@ -314,7 +314,7 @@ def test_a_killed_database_connection_ends_the_run_by_its_name_and_the_next_one_
         killed: list[int] = []
 
         def kill(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-            if statement.startswith("INSERT INTO connector_object") and not killed:
+            if statement.startswith("DELETE FROM connector_object") and not killed:
                 pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
                 killed.append(pid)
                 with postgres_url.connect() as other:

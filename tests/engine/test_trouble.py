@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from identitymesh.connectors import patience
 from identitymesh.connectors.checking import MAX_KEY
@@ -25,6 +26,7 @@ from identitymesh.errors import (
 )
 from identitymesh.model.attributes import Attributes
 from identitymesh.runs.reports import RunReport
+from identitymesh.storage.tables.runs import lease
 
 from .directory import Directory
 from .world import World, target
@@ -813,3 +815,13 @@ def test_values_too_long_to_be_indexed_are_values_still(both: World, badges: Dir
     assert any("its key has 4,096 bytes" in one.message for one in report.issues)
     assert both.accounts()["p1"]["department"] == noise
     assert both.accounts()["p3"]["givenName"] == noise
+
+
+def test_the_lease_of_a_run_goes_with_the_run(both: World) -> None:
+    both.hire("p1")
+    for _ in range(2):
+        both.run()
+    with both.database.read() as connection:
+        names = list(connection.scalars(select(lease.c.name)))
+
+    assert [name for name in names if name.startswith("run:")] == []

@@ -92,7 +92,10 @@ def _present(identity: Identity, rule: ProjectRule, account: Account | None) -> 
         if not rule.create:
             return replace(account, rule=rule.name, intent="kept", desired=None, correlate=correlate)
         if correlate is None:
-            raise EvaluationError(f"rule {rule.name}: {rule.correlate} has no value, so no account can be made")
+            lacks = (
+                "has no value" if rule.correlate not in wanted else "has a value that is no key (too long, or bytes)"
+            )
+            raise EvaluationError(f"rule {rule.name}: {rule.correlate} {lacks}, so no account can be made")
     desired = picture(wanted, rule.managed)
     return replace(account, rule=rule.name, intent="present", desired=desired, correlate=correlate)
 

@@ -129,6 +129,9 @@ class LeaseStore(Protocol):
         """Raises ``LeaseLost`` when it was taken over."""
 
     def release(self, lease: Lease) -> None: ...
+    def forget(self, name: str) -> None:
+        """Remove a lease that nobody will ever take again."""
+
     def held(self, name: str) -> bool: ...
 
 

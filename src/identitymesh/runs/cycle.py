@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -96,9 +96,8 @@ class Cycle:
             self._bury_the_dead()
             version = self._current.stored.version
             self.run_id = self._parts.runs.start(self._order.command, mode, self._parts.actor, version)
-            own = self._parts.leases.acquire(f"run:{self.run_id}", f"run {self.run_id}")
             secrets = RunSecrets(self._parts, self.run_id)
-            with kept(self._parts.leases, own), self._recording(), secrets:
+            with self._alive(), self._recording(), secrets:
                 self._within_mesh(mesh, secrets)
                 stack.close()  # the mesh is free; what follows concerns one target each
                 if self._order.command != "plan":
@@ -122,10 +121,21 @@ class Cycle:
         with kept(leases, lease):
             yield lease
 
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        """A lease of this run alone, which says that its process lives; nobody needs it afterwards."""
+        leases = self._parts.leases
+        own = leases.acquire(f"run:{self.run_id}", f"run {self.run_id}")
+        with kept(leases, own):
+            yield
+        with suppress(MeshError):  # a row too many is no reason to fail
+            leases.forget(own.name)
+
     def _bury_the_dead(self) -> None:
         for run_id in self._parts.runs.running():
             if not self._parts.leases.held(f"run:{run_id}"):
                 self._parts.runs.abandon(run_id)
+                self._parts.leases.forget(f"run:{run_id}")
                 self.recorded.notes.append(f"run {run_id} had ended without a word; this run carries on from there")
 
     @contextmanager

@@ -171,9 +171,10 @@ class Evaluation:
         anchor = key_text(values[mesh_type.anchor].value) if mesh_type.anchor in values else None
         refused = None
         if anchor is None:
+            lack = "whose anchor is no key (too long, or bytes)" if mesh_type.anchor in values else "without its anchor"
             refused = (
                 "no-anchor",
-                f"rule {rule} would create a person without {mesh_type.anchor}; a flow rule must give it",
+                f"rule {rule} would create a person {lack}: a flow rule must give {mesh_type.anchor}",
             )
         else:
             self._keys.fetch(mesh_type.name, [(mesh_type.anchor, anchor)])
@@ -271,12 +272,16 @@ class Evaluation:
             stored = self.tx.objects_by_id(
                 [one for one in ids if one not in self._objects and one not in self._removed]
             )
-            again += [one for one in stored if one.identity_id is None]
+            # An object whose last rule is gone still waits in the database until the refresh comes to it.
+            again += [one for one in stored if one.identity_id is None and self._has_rules(one)]
             again += [self._objects[one] for one in sorted(mine, key=str) if self._waits_for(self._objects[one], moved)]
-        issues = len(self.outcome.issues)
+        issues, people = len(self.outcome.issues), len(self._after)
         self._join(again)
         del self.outcome.issues[issues:]  # said already when they were first met
-        return bool(self._touched)
+        return bool(self._touched) or len(self._after) > people  # somebody new has keys that others may wait for
+
+    def _has_rules(self, stored: StoredObject) -> bool:
+        return (stored.id.connector, stored.id.object) in self._rules.joins
 
     def _waits_for(self, stored: StoredObject, moved: set[Pair]) -> bool:
         plan = self._rules.joins[stored.id.connector, stored.id.object]

@@ -98,6 +98,11 @@ class SqlLeases:
             mine = (_LEASE.name == lease.name, _LEASE.holder == lease.holder, _LEASE.fence == lease.fence)
             connection.execute(update(r.lease).where(*mine).values(until=_now(connection) - timedelta(seconds=1)))
 
+    def forget(self, name: str) -> None:
+        """Remove a lease that nobody will ever take again: its fence need not be remembered."""
+        with self._database.write() as connection:
+            connection.execute(delete(r.lease).where(_LEASE.name == name))
+
     def held(self, name: str) -> bool:
         """Whether somebody living holds it."""
         with self._database.write() as connection:
