@@ -301,6 +301,12 @@ class ObjectExists(ObjectError):
     code = "object-exists"
 
 
+class AccountTaken(ObjectError):
+    """What was found or made at the target is the account of another person here."""
+
+    code = "account-taken"
+
+
 class ObjectMissing(ObjectError):
     code = "object-missing"
 

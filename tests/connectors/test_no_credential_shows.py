@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import logging
+import socketserver
+import struct
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -156,3 +160,79 @@ def test_a_password_that_no_driver_takes(log: pytest.LogCaptureFixture, postgres
     with facade(settings, Credentials(password=password)) as opened:
         text = shown(opened, read_everything)
     assert_hidden(text + log.text, WRONG)
+
+
+@pytest.mark.parametrize("form", [str, quote, quote_plus, lambda raw: raw.encode().hex(), json.dumps])
+@pytest.mark.parametrize("status", [400, 401])
+def test_an_error_code_that_is_the_secret_of_a_client(status: int, form: Callable[[str], str]) -> None:
+    with web_server(lambda _: Reply(status, {"error": form(SECRET), "error_description": form(SECRET)})) as issuer:
+        settings = {
+            "type": "scim",
+            "url": issuer.url,
+            "oauth": {"token_url": issuer.url, "client_id": "mesh", "client_secret": "secret://a/b"},
+            "objects": {"user": {}},
+        }
+        with facade(settings, Credentials(oauth__client_secret=SECRET)) as opened:
+            assert_hidden(shown(opened, lambda opened: opened.test()), SECRET)
+
+
+@pytest.mark.parametrize("field", ["totalResults", "name"])
+def test_a_token_where_a_number_or_a_name_belongs(field: str) -> None:
+    def echo(asked: Asked) -> Reply:
+        said = asked.headers["authorization"]
+        if asked.path.endswith("/ResourceTypes"):
+            return Reply(200, {"Resources": [{"name": said if field == "name" else "User", "endpoint": "/Users"}]})
+        return Reply(200, {"totalResults": said if field == "totalResults" else 1, "Resources": []})
+
+    with web_server(echo) as server:
+        settings = {"type": "scim", "url": server.url, "token": "secret://a/b", "objects": {"user": {}}}
+        with facade(settings, Credentials(token=TOKEN)) as opened:
+            try:
+                told = repr(opened.test())
+            except MeshError as error:
+                told = f"{error} {error.hint}"
+    assert "resource type User" in told
+    assert_hidden(told, TOKEN)
+
+
+@pytest.mark.parametrize("words", ["no login for {}", "FATAL first\n{}", "x" * 290 + "{}"])
+def test_a_database_that_repeats_the_password(words: str) -> None:
+    with listening_as_postgresql(words.format(WRONG)) as port:
+        settings = {
+            "type": "sql",
+            "url": f"postgresql://u@127.0.0.1:{port}/hr",
+            "password": "secret://hr/reader",
+            "objects": {"user": {"table": "p", "key": "k"}},
+        }
+        with facade(settings, Credentials(password=WRONG)) as opened:
+            text = shown(opened, lambda opened: opened.test())
+    assert "28P01" in text or "127.0.0.1" in text
+    assert_hidden(text, WRONG)
+
+
+@contextlib.contextmanager
+def listening_as_postgresql(refusal: str) -> Iterator[int]:
+    """A server that asks for the password in clear and answers with these words."""
+
+    def message(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack("!I", len(body) + 4) + body
+
+    class Login(socketserver.StreamRequestHandler):
+        def packet(self) -> bytes:
+            (size,) = struct.unpack("!I", self.rfile.read(4))
+            return bytes(self.rfile.read(size - 4))
+
+        def handle(self) -> None:
+            while len(self.packet()) == 4:  # asks for encryption
+                self.wfile.write(b"N")
+            self.wfile.write(message(b"R", struct.pack("!I", 3)))
+            self.rfile.read(1)
+            self.packet()
+            self.wfile.write(message(b"E", b"SFATAL\0C28P01\0M" + refusal.encode() + b"\0\0"))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Login) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()

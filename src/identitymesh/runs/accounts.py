@@ -176,7 +176,7 @@ class AccountWork:
                 self._adopt_one(identities[account.identity_id], account, several, taken)
 
     def _adopt_one(
-        self, identity: Identity, account: Account, found: Sequence[StoredObject], taken: Mapping[str, Account]
+        self, identity: Identity, account: Account, found: Sequence[StoredObject], taken: dict[str, Account]
     ) -> None:
         free = [one for one in found if one.id.key not in taken]
         place = (account.connector, account.object)
@@ -185,6 +185,7 @@ class AccountWork:
             linked = self._knowing(replace(account, key=free[0].id.key, known="{}"), free[0].attributes)
             existing = {key: row for key, row in self._rows_of(identity.id).items() if key != place}
             self._project_one(identity, {**existing, place: linked})
+            taken[free[0].id.key] = linked  # the next of this batch with the same value does not get it too
         elif found:
             reason = (
                 f"{len(found)} accounts there carry the correlate value of this person; none was touched"

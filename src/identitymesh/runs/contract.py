@@ -256,6 +256,9 @@ class ExportStore(Protocol):
 
     def waiting(self, connector: str, frozen: Collection[str]) -> int: ...
 
+    def owner(self, connector: str, object_class: str, key: str) -> int | None:
+        """The identity whose account has this key."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:

@@ -16,6 +16,7 @@ from identitymesh.connectors.contract import Entry, LookupOp
 from identitymesh.connectors.facade import Facade
 from identitymesh.connectors.outcomes import Verdict
 from identitymesh.errors import (
+    AccountTaken,
     ConnectionLost,
     ConnectorError,
     ConnectorMisconfigured,
@@ -40,6 +41,7 @@ CHUNK = 50
 # The target as a whole cannot be used: the rest waits for the next run.
 HOPELESS = (Unreachable, CredentialRefused, ConnectorMisconfigured, Throttled)
 LOST_IN_A_ROW = 3
+TAKEN = "the account with this person's correlate value belongs to somebody else here; it was not touched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class _Sender:
         self._facade = facade
         self._total = total
         self._lost = 0
+        self._linked: dict[tuple[str, str], int] = {}  # (object class, key): whose account it became just now
         self._managed = {rule.name: rule.managed for several in work.rules.projections.values() for rule in several}
 
     def chunk(self, attempts: Sequence[Attempt]) -> tuple[list[Result], list[Attempt]]:
@@ -164,7 +167,22 @@ class _Sender:
             if existing is None:
                 raise
             return self._stale(attempt, existing)  # somebody made it meanwhile: looked at before it is changed
+        self._claim(account, entry, "the target answers with an account that belongs to somebody else here")
         return self._written(attempt, entry)
+
+    def _claim(self, account: Account, entry: Entry, otherwise: str) -> None:
+        """One account at the target is the account of one person: nobody else's is linked, let alone written to.
+
+        Raises:
+            AccountTaken: it belongs to somebody else here.
+        """
+        place = (account.object, entry.key)
+        owner = self._linked.get(place)
+        if owner is None:
+            owner = self._work.exports.owner(account.connector, *place)
+        if owner not in (None, account.identity_id):
+            raise AccountTaken(otherwise, connector=account.connector)
+        self._linked[place] = account.identity_id
 
     def _lookup(self, account: Account) -> Entry | None:
         attribute = self._work.rules.correlate_of(account.connector, account.object)
@@ -178,6 +196,8 @@ class _Sender:
                 hint="Remove all but one at the target; the next full run takes the one that is left.",
                 connector=account.connector,
             )
+        if found:
+            self._claim(account, found[0], TAKEN)
         return found[0] if found else None
 
     def _complete(self, attempt: Attempt, entry: Entry) -> Result:

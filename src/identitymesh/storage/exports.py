@@ -87,6 +87,11 @@ class SqlExports:
         with self._database.read() as connection:
             return int(connection.scalar(query) or 0)
 
+    def owner(self, connector: str, object_class: str, key: str) -> int | None:
+        mine = (_ACCOUNT.connector == connector, _ACCOUNT.object == object_class, _ACCOUNT.key == key)
+        with self._database.read() as connection:
+            return connection.scalar(select(_ACCOUNT.identity_id).where(*mine).limit(1))
+
 
 def _released(connector: str, frozen: Collection[str]) -> list[ColumnElement[bool]]:
     return [

@@ -110,9 +110,9 @@ class Answer:
         return line if len(line) <= LONGEST_DETAIL else line[: LONGEST_DETAIL - 1] + "…"
 
     def error_code(self) -> str:
-        """The ``error`` of a token endpoint (RFC 6749 section 5.2); empty if there is none."""
+        """The ``error`` of a token endpoint (RFC 6749 section 5.2), without credentials; empty if there is none."""
         code = self._problem().get("error")
-        return code[:80] if isinstance(code, str) and code.isprintable() else ""
+        return self.scrub(code)[:80] if isinstance(code, str) and code.isprintable() else ""
 
     def _problem(self) -> dict[str, Any]:
         parsed = parse_json(self.body)

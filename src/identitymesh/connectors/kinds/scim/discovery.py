@@ -6,10 +6,11 @@ are served with what the RFCs say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from identitymesh.connectors.kinds.scim.answers import LONGEST_DETAIL
 from identitymesh.connectors.kinds.scim.paths import pick
 from identitymesh.connectors.kinds.scim.session import Session
 from identitymesh.connectors.kinds.scim.settings import ScimObject
@@ -41,6 +42,7 @@ class Discovery:
         self._session = session
         self._abilities: Abilities | None = None
         self._types: list[dict[str, Any]] | None = None
+        self._scrub: Callable[[str], str] = str
         self._schemas: dict[str, dict[str, Any]] | None = None
         self._found: dict[tuple[str, str | None], ResourceType] = {}
 
@@ -73,7 +75,8 @@ class Discovery:
             if types or (default is None and selected.endpoint is None):
                 names = ", ".join(sorted(str(pick(kind, "name")) for kind in types)) or "none"
                 raise ConnectorMisconfigured(
-                    f"the service has no resource type {selected.resource}", hint=f"It names these: {names}."
+                    f"the service has no resource type {selected.resource}",
+                    hint=f"It names these: {self._scrub(names)[:LONGEST_DETAIL]}.",
                 )
             endpoint, schema, _ = default or (selected.endpoint or "", "", "")
             return ResourceType(selected.endpoint or endpoint, default_shape(schema))
@@ -113,6 +116,7 @@ class Discovery:
         if answer.status in _NOT_OFFERED:
             return None
         answer.raise_for_status(on_object=False, writes=False)
+        self._scrub = answer.scrub
         return answer.document()
 
 

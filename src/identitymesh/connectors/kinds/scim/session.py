@@ -5,13 +5,12 @@ One client with verified TLS, no redirects, a time limit, and a guard on where c
 
 from __future__ import annotations
 
-import base64
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import urlsplit
 
 import httpx2
 import orjson
@@ -20,8 +19,9 @@ from identitymesh.connectors.contract import CredentialSource
 from identitymesh.connectors.kinds.scim.answers import Answer
 from identitymesh.connectors.kinds.scim.credentials import FetchedToken, StaticToken, TokenSource
 from identitymesh.connectors.kinds.scim.settings import ScimSettings, endpoint, endpoints
+from identitymesh.connectors.scrubbing import scrub
 from identitymesh.errors import ConnectionLost, ConnectorError, ConnectorMisconfigured, TimedOut, Unreachable
-from identitymesh.redaction import MASKED, Secret
+from identitymesh.redaction import Secret
 
 MEDIA_TYPE: Final = "application/scim+json"
 LARGEST_ANSWER: Final = 64 * 1024 * 1024  # bytes after decompression
@@ -106,7 +106,7 @@ class Session:
             # The library's exceptions hold the request; it must not hold the credential.
             del request.headers["Authorization"]
         names = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, names, body, asked, partial(_scrub, (credential, *kept)))
+        return Answer(response.status_code, names, body, asked, partial(scrub, (credential, *kept)))
 
     def _open(self) -> httpx2.Client:
         if self._client is None:
@@ -118,15 +118,6 @@ class Session:
                 headers={"User-Agent": "identitymesh"},
             )
         return self._client
-
-
-def _scrub(secrets: Iterable[Secret], text: str) -> str:
-    """A service's words without a credential that it repeats."""
-    for secret in secrets:
-        raw = secret.reveal_text()
-        for form in (raw, base64.b64encode(raw.encode()).decode(), quote_plus(raw)):
-            text = text.replace(form, MASKED)
-    return text
 
 
 def _tls(ca_file: str | None) -> ssl.SSLContext:

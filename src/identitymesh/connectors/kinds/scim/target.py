@@ -54,7 +54,8 @@ class ScimTarget:
             )
             answer.raise_for_status(on_object=False, writes=False)
             total = pick(answer.document(), "totalResults")
-            details[object_class] = f"{total} of resource type {selected.resource}"
+            counted = f"{total:,}" if isinstance(total, int) else "an unknown number"  # no words of the service's own
+            details[object_class] = f"{counted} of resource type {selected.resource}"
         return TestReport(f"sees {', '.join(self._settings.objects)}", details)
 
     def schema(self, object_class: str) -> Sequence[AttributeInfo]:

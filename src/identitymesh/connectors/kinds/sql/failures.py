@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg
@@ -67,9 +68,12 @@ def translate_error(error: BaseException, what: str) -> ConnectorError:
     return ConnectorError(f"{what} failed: {type(driver).__name__}")
 
 
-def connect_error(error: psycopg.Error, where: str) -> ConnectorError:
-    """Why a connection to PostgreSQL at ``where`` (host:port/database) did not come about."""
-    detail = first_line(error)
+def connect_error(error: psycopg.Error, where: str, hide: Callable[[str], str]) -> ConnectorError:
+    """Why a connection to PostgreSQL at ``where`` (host:port/database) did not come about.
+
+    ``hide`` takes the password out of the server's words: it was told it, and may repeat it.
+    """
+    detail = first_line(error, hide)
     if _REFUSED.search(detail):
         return CredentialRefused(
             f"{where} refuses the login: {detail}",
@@ -89,10 +93,10 @@ def connect_error(error: psycopg.Error, where: str) -> ConnectorError:
     return Unreachable(f"{where} cannot be reached: {detail}", hint="Check host, port, and the network between.")
 
 
-def first_line(error: Any) -> str:
+def first_line(error: Any, hide: Callable[[str], str] = str) -> str:
     """The driver's own words: one line, at most ``LONGEST_DETAIL`` characters."""
     diagnosis = getattr(getattr(error, "diag", None), "message_primary", None)
-    lines = [line.strip() for line in str(diagnosis or error).splitlines()]
+    lines = [line.strip() for line in hide(str(diagnosis or error)).splitlines()]
     # libpq puts the server's own sentence after what it tried: the FATAL one says most.
     telling = [line for line in lines if "FATAL" in line] or [line for line in lines if line]
     return (telling[0] if telling else type(error).__name__)[:LONGEST_DETAIL]

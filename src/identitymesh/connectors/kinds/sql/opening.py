@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from sqlalchemy.pool import QueuePool
 from identitymesh.connectors.contract import CredentialSource
 from identitymesh.connectors.kinds.sql.failures import connect_error
 from identitymesh.connectors.kinds.sql.settings import PostgresAddress, SqliteAddress, SqlSettings
+from identitymesh.connectors.scrubbing import scrub
 from identitymesh.errors import ConnectorError, ConnectorMisconfigured, Unreachable
 
 _POOL: Final = 4  # a read, and the single look-ups while it runs
@@ -102,7 +104,7 @@ def connect_postgres(
     except ValueError:
         failure = ConnectorMisconfigured(f"{where}: the password is not text")
     except psycopg.Error as error:
-        failure = connect_error(error, where)
+        failure = connect_error(error, where, partial(scrub, () if secret is None else (secret,)))
     else:
         return _adapted(connection)
     # Raised out here, without a cause: the driver's exception keeps the password among its connection's parameters.
