@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from identitymesh.connectors.contract import BadEntry
 from identitymesh.errors import DefinitionOutdated, NotFound, UsageError
 from identitymesh.redaction import MASKED
 
-from .world import World, target
+from .world import World, silent, target
 
 PROJECTION_CHANGE = ('givenName: "[givenName]"', 'givenName: "ToUpper([givenName])"')
 
@@ -437,3 +438,50 @@ def test_absences_are_approved_by_the_name_of_their_source(world: World) -> None
     held = world.run()
 
     assert world.engine.approve(held.run_id, connectors=["hr"]).absences == 20
+
+
+def test_a_frozen_person_stays_frozen_when_the_source_renumbers_the_person(world: World) -> None:
+    world.hire_many(3)
+    world.run()
+    world.apply(lambda text: text + '\nfrozen: ["p0001"]\n', release=True)
+    world.hr.objects["p0001"]["id"] = "X1"
+
+    report = world.run()
+
+    assert target(report).frozen == 1
+    assert "p0001" in world.accounts()
+
+
+def test_frozen_names_that_fit_nobody_are_told(world: World) -> None:
+    world.hire_many(3)
+    world.apply(lambda text: text + '\nfrozen: ["p0001", "P0002"]\n', release=True)
+
+    report = world.run()
+
+    assert list(report.notes) == ["`frozen` names 1 that nobody is called: P0002"]
+
+
+def test_being_renumbered_to_somebody_else_is_told_and_a_swap_is_not(world: World) -> None:
+    world.hire_many(4)
+    world.run()
+    world.hr.objects["p0001"]["id"], world.hr.objects["p0002"]["id"] = "p0002", "p0001"
+    swapped = world.run()
+    world.hr.objects["p0003"]["id"] = "p0000"
+
+    report = world.run()
+
+    assert not [issue for issue in swapped.issues if issue.code == "anchor-taken"]
+    (issue,) = [issue for issue in report.issues if issue.code == "anchor-taken"]
+    assert issue.message == "p0003 is called p0000 now, as another person is; correct the source"
+
+
+def test_copies_of_killed_previews_are_removed(world: World) -> None:
+    left = world.folder / ".preview-999999999-x"
+    mine = world.folder / f".preview-{os.getpid()}-x"
+    left.mkdir()
+    mine.mkdir()
+
+    world.engine.preview(world.text, source="mesh.yaml", progress=silent)
+
+    assert not left.exists()
+    assert mine.exists(), "its process lives"

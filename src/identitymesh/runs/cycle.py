@@ -175,6 +175,9 @@ class Cycle:
         self.recorded.issues += refreshed.issues
         self._import_all(work, secrets)
         self._hold_unread(self._unread_targets())
+        if unknown := self._parts.plans.unknown_anchors(self._rules.frozen):
+            named = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
+            self.recorded.notes.append(f"`frozen` names {len(unknown)} that nobody is called: {named}")
         judged = make_plan(work, self._parts.plans, self._current, self.recorded.cut_short)
         self.recorded.held = any(one.state in ("held", "incomplete") for one in judged)
         self.recorded.held |= any(one.held_absences for one in self.recorded.imports)

@@ -241,6 +241,8 @@ class Evaluation:
         mesh_type = self._rules.types.get(before.type)
         held = values.get(mesh_type.anchor) if mesh_type else None
         anchor = key_text(held.value) if held else None
+        if before.anchor in self._rules.frozen:
+            anchor = before.anchor  # who is frozen stays so when the source renumbers the person
         return replace(before, values=values, present=True, left_at=None, anchor=anchor or before.anchor)
 
     def _holds(self, stored: StoredObject, *, fallback: bool) -> bool:
@@ -298,10 +300,25 @@ class Evaluation:
             self._flow_touched()
         new = [self._after[one] for one in self._after if self._before[one] is None]
         changed = [after for one, after in self._after.items() if self._before[one] not in (None, after)]
+        self._report_shared_anchors(changed)
         self._accounts.project(self._after)
         self.outcome.issues += self._accounts.issues
         self._write(new, changed)
         return self.outcome
+
+    def _report_shared_anchors(self, changed: Sequence[Identity]) -> None:
+        """Somebody was renumbered to what another person is called: looked at when the whole batch has moved."""
+        for after in changed:
+            before = self._before[after.id]
+            mesh_type = self._rules.types.get(after.type)
+            if mesh_type is None or before is None or after.anchor in (None, before.anchor):
+                continue
+            pair = (mesh_type.anchor, str(after.anchor))
+            self._keys.fetch(after.type, [pair])
+            if self._keys.find(after.type, pair) - {after.id}:
+                held = after.values[mesh_type.anchor]
+                message = f"{before.anchor} is called {after.anchor} now, as another person is; correct the source"
+                self.outcome.issues.append(Issue(held.connector, held.key, "anchor-taken", message))
 
     def _write(self, new: Sequence[Identity], changed: Sequence[Identity]) -> None:
         tx, version = self.tx, self._rules.version

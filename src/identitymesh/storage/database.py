@@ -183,9 +183,11 @@ def _translate(error: exc.DBAPIError, where: str) -> StorageError:
     original = error.orig
     text = str(original).splitlines()[0] if str(original) else type(original).__name__
     lowered = text.lower()
-    if "disk is full" in lowered or "no space left" in lowered or getattr(original, "sqlstate", None) == "53100":
+    unwritten = str(getattr(original, "sqlite_errorname", "")).startswith(("SQLITE_FULL", "SQLITE_IOERR"))
+    if unwritten or "no space left" in lowered or getattr(original, "sqlstate", None) == "53100":
         return DiskFull(
-            f"{where}: no space left", hint="Free some space and run the command again; nothing was half written."
+            f"{where}: no space left, or the disk cannot be written",
+            hint="Free some space and run the command again; nothing was half written.",,
         )
     state = getattr(original, "sqlstate", None)
     if "database is locked" in lowered or "database is busy" in lowered or state in _WAITED:

@@ -106,6 +106,11 @@ class SqlPlans:
         query = select(_ACCOUNT.connector, func.count()).where(_ACCOUNT.kind.is_not(None), _ACCOUNT.status == "parked")
         return self._by_connector(query)
 
+    def unknown_anchors(self, anchors: Collection[str]) -> list[str]:
+        query = select(m.identity.c.anchor).where(m.identity.c.anchor.in_(sorted(anchors)))
+        with self._database.read() as connection:
+            return sorted(set(anchors) - set(connection.scalars(query)))
+
     def _by_connector(self, query: Any) -> dict[str, int]:
         with self._database.read() as connection:
             return {row[0]: row[1] for row in connection.execute(query.group_by(_ACCOUNT.connector))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from sqlalchemy import insert, select
 
 from identitymesh.runs.preview import ScratchParts
 from identitymesh.storage.database import Database, open_database
-from identitymesh.storage.leases import SqlLeases
+from identitymesh.storage.leases import SqlLeases, process_start
 from identitymesh.storage.mesh import SqlMesh
 from identitymesh.storage.plans import SqlPlans
 from identitymesh.storage.runs import SqlDefinitions, SqlRuns
@@ -30,13 +31,15 @@ _COPIED = (
     r.released,
     r.target_gate,
 )
+_PREFIX = ".preview-"
 _ROWS = 2_000
 
 
 @contextmanager
 def scratch(database: Database, folder: Path) -> Iterator[ScratchParts]:
     """Copy what previews need into a private folder (mode 0700) below ``folder``; it is removed at the end."""
-    place = Path(tempfile.mkdtemp(prefix=".preview-", dir=folder))
+    _sweep(folder)
+    place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder))
     copy = open_database(f"sqlite:///{place / 'mesh.db'}")
     try:
         every_table().create_all(copy.engine)
@@ -45,6 +48,14 @@ def scratch(database: Database, folder: Path) -> Iterator[ScratchParts]:
     finally:
         copy.close()
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the copies of processes that were killed: they hold people's data."""
+    for left in folder.glob(f"{_PREFIX}*"):
+        pid = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and process_start(int(pid)) is None:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _copy(source: Database, target: Database) -> None:
