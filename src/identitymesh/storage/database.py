@@ -187,7 +187,7 @@ def _translate(error: exc.DBAPIError, where: str) -> StorageError:
     if unwritten or "no space left" in lowered or getattr(original, "sqlstate", None) == "53100":
         return DiskFull(
             f"{where}: no space left, or the disk cannot be written",
-            hint="Free some space and run the command again; nothing was half written.",,
+            hint="Free some space and run the command again; nothing was half written.",
         )
     state = getattr(original, "sqlstate", None)
     if "database is locked" in lowered or "database is busy" in lowered or state in _WAITED:
