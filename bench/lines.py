@@ -23,7 +23,9 @@ from tests.servers.scim import ScimServer
 
 from bench.company import COLUMNS, company, person, silent
 from identitymesh.secrets.references import parse
-from identitymesh.secrets.store import OpenRequest
+from identitymesh.secrets.store import OpenRequest, SecretStore
+from identitymesh.storage.database import open_database
+from identitymesh.storage.secrets import SqlSecretRows
 
 PEOPLE = 20_000
 CREATES = 1_000
@@ -199,12 +201,19 @@ def creates_at_a_scim_service() -> Line:
     return Line("creates at scim2-server / the same requests by a bare client", bare / ours, figures, least=0.8)
 
 
+class Unrecorded(SecretStore):
+    """Opens without its audit write: the reading alone is what is compared."""
+
+    def _record(self, *_: object) -> None:
+        """Left out."""
+
+
 def one_secret() -> Line:
     with folder() as place, company(place, 0, "http://127.0.0.1:9/v2", "a-token-of-some-length") as installation:
         ref = parse("secret://crm/token")
         request = OpenRequest(ref, "crm", ("127.0.0.1:9",), "bench")
-        store = installation.secrets
-        held = next(iter(store.prepare([request], actor="bench").values()))
+        database = open_database(f"sqlite:///{place / 'identitymesh.db'}")
+        reader = Unrecorded(SqlSecretRows(database), place / "host")
         key = AESGCM.generate_key(256)
         sealed = AESGCM(key).encrypt(bytes(12), b"a-token-of-some-length", None)
         connection = sqlite3.connect(place / "identitymesh.db")
@@ -213,11 +222,14 @@ def one_secret() -> Line:
             connection.execute("SELECT sealed FROM secret WHERE ref = ?", (ref.text,)).fetchone()
             AESGCM(key).decrypt(bytes(12), sealed, None)
 
-        audited = statistics.median(seconds(lambda: store.open(request, actor="bench")) for _ in range(50))
-        opening = statistics.median(seconds(held.open) for _ in range(500))
+        audited = statistics.median(
+            seconds(lambda: installation.secrets.open(request, actor="bench")) for _ in range(50)
+        )
+        opening = statistics.median(seconds(lambda: reader.open(request, actor="bench")) for _ in range(100))
         least = statistics.median(seconds(bare) for _ in range(500))
         connection.close()
+        database.close()
     figures = (
-        f"{opening * 1e6:.0f} µs, bare {least * 1e6:.0f} µs; with ledger, keyring and audit {audited * 1e3:.1f} ms"
+        f"{opening * 1e6:.0f} µs without its audit write, bare {least * 1e6:.0f} µs; audited {audited * 1e3:.1f} ms"
     )
-    return Line("open one prepared secret / bare select and AES-GCM", opening / least, figures, most=12)
+    return Line("open one secret / bare select and AES-GCM", opening / least, figures, most=12)
