@@ -61,7 +61,7 @@ def test_the_rule_finds_a_skip_without_reason(source: str) -> None:
 def run_pytest(folder: Path, *options: str, require_all: bool) -> subprocess.CompletedProcess[str]:
     """Pytest with this repository's hooks, on the tests in the folder."""
     environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "IDENTITYMESH"))
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "IDENTITYMESH", "TESTS_"))
     }
     environment |= {"PYTHONPATH": str(ROOT)} | ({"TESTS_REQUIRE_ALL": "1"} if require_all else {})
     return subprocess.run(

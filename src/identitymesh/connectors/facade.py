@@ -68,7 +68,7 @@ from identitymesh.redaction import Secret
 
 _ANY: Final = (ConnectorError,)
 _NOT_CARRIED_OUT: Final = (Unreachable, Throttled)  # what proves that a create did not happen
-_RENEWALS: Final = 3
+_RENEWALS: Final = 10  # rotations that may overtake one login; each try sends a version that was never sent before
 _ROUNDS: Final = 3  # how often a write looks again when the object changed between its read and its write
 _CANNOT: Final[dict[type, str]] = {
     TestOp: "be tested",
@@ -357,7 +357,10 @@ class Facade:
             ) from error
 
     def _with_renewal(self, action: Callable[[], Result]) -> Result:
-        """After a refusal ask for a credential that was rotated in this moment. The same one is never sent twice."""
+        """After a refusal ask for a credential that was rotated in this moment. The same one is never sent twice.
+
+        A login that is overtaken by one rotation after another goes on while each was the newest of its moment.
+        """
         for _ in range(_RENEWALS):
             try:
                 return action()
