@@ -266,6 +266,7 @@ def test_a_rule_change_reaches_every_account_after_approval(both: World) -> None
     assert target(held).state == "held"
     assert both.accounts()["p0001"]["givenName"] == "First1"
     both.approve(held.run_id)
+    assert both.engine.show(held.run_id).state == "done", "nothing of it waits any more"
     both.run()
     assert {account["givenName"] for account in both.accounts().values()} == {f"FIRST{n}" for n in range(30)}
 
@@ -349,6 +350,7 @@ def test_run_plan_id_writes_exactly_that_plan(both: World) -> None:
     report = both.release(planned.run_id)
 
     assert report.state == "done"
+    assert list(report.notes) == [f"this writes plan {planned.run_id}"]
     assert set(both.accounts()) == {"p0000", "p0001", "p0002"}
 
 

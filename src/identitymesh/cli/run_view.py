@@ -179,6 +179,8 @@ def _issues(out: Output, issues: Sequence[Issue], number: int) -> None:
 
 def show_nothing_to_do(out: Output, report: RunReport) -> None:
     """Why a plan without rows has none."""
+    if report.exports:
+        return  # an earlier plan was written, and what came of it stands above
     out.line()
     if report.state == "done":
         out.line("Nothing to do: every target holds what it should.", style="green")

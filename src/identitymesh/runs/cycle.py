@@ -187,6 +187,7 @@ class Cycle:
     def _release_exactly(self, work: Work, plan: int) -> None:
         """A person named the plan: that is its approval."""
         plans = self._parts.plans
+        self.recorded.notes.append(f"this writes plan {plan}")
         for target in plans.targets(plan):
             if target.state in ("ready", "held") and target.connector not in self._must_read:
                 plans.approve(plan, [target.connector], work.actor)

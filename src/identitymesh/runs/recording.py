@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from identitymesh.runs.contract import Issue, PlanStore, RunStore, StoredRun
 from identitymesh.runs.planning import target_reports
-from identitymesh.runs.reports import ExportReport, ImportReport, RunReport
+from identitymesh.runs.reports import ExportReport, ImportReport, RunReport, RunState, TargetReport
 
 SHOWN_ISSUES = 200
 
@@ -48,18 +48,20 @@ def summary(recorded: Recorded) -> dict[str, Any]:
 def report(stored: StoredRun, runs: RunStore, plans: PlanStore, *, issues: int = SHOWN_ISSUES) -> RunReport:
     """The report of a recorded run, with its plan as it stands now."""
     told: Mapping[str, Any] = stored.summary
+    imports = [ImportReport(**one) for one in told.get("imports", ())]
+    targets = target_reports(plans, stored.id)
     return RunReport(
         run_id=stored.id,
         command=stored.command,
         mode=stored.mode,
-        state=stored.state,  # type: ignore[arg-type]  # stored by this package alone
+        state=_state(stored, imports, targets),
         actor=stored.actor,
         definition_version=stored.definition_version,
         started_at=stored.started_at,
         ended_at=stored.ended_at,
-        imports=[ImportReport(**one) for one in told.get("imports", ())],
+        imports=imports,
         people=people(told.get("people", {})),
-        targets=target_reports(plans, stored.id),
+        targets=targets,
         exports=[ExportReport(**one) for one in told.get("exports", ())],
         issues=runs.issues(stored.id, issues),
         issue_count=runs.issue_count(stored.id),
@@ -67,6 +69,14 @@ def report(stored: StoredRun, runs: RunStore, plans: PlanStore, *, issues: int =
         error=stored.error or "",
         notes=told.get("notes", ()),
     )
+
+
+def _state(stored: StoredRun, imports: Sequence[ImportReport], targets: Sequence[TargetReport]) -> RunState:
+    """The end as recorded; a hold is over when somebody has decided on all that was held."""
+    decided = not any(one.state in ("held", "incomplete") for one in targets)
+    if stored.state == "held" and decided and not any(one.held_absences for one in imports):
+        return "done"
+    return stored.state  # type: ignore[return-value]  # stored by this package alone
 
 
 def people(counts: Mapping[str, int]) -> dict[str, int]:

@@ -72,7 +72,8 @@ def _show(session: Session, report: RunReport, rows: list[RowView], person: str 
     if report.run_id:
         held = any(target.state == "held" for target in report.targets)
         what = "Approve and write" if held else "Write"
-        out.line(f"Nothing was written. {what} exactly this: identitymesh run --plan {report.run_id}")
+        this = "the whole plan, everybody's rows" if person is not None else "exactly this"
+        out.line(f"Nothing was written. {what} {this}: identitymesh run --plan {report.run_id}")
     else:
         out.line("Nothing was stored or written. To use this definition: identitymesh apply FILE")
     return int(exit_code(report))

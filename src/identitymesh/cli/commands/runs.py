@@ -46,6 +46,9 @@ def _listed(report: RunReport) -> list[str]:
     for target in report.targets:
         for kind, number in target.counts.items():
             changes[kind] = changes.get(kind, 0) + number
+    for export in report.exports if report.command == "release" else ():  # its plan bears another number
+        for kind, number in export.done.items():
+            changes[kind] = changes.get(kind, 0) + number
     return [
         str(report.run_id),
         report.command,
