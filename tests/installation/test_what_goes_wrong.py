@@ -219,3 +219,16 @@ def test_plaintext_in_a_definition(place: Place) -> None:
     assert answer.code == 3
     assert re.search(r"mesh\.yaml:11:\d+: connectors\.crm\.token: plaintext where a secret", answer.err), answer.err
     assert "hunter2" not in answer.out + answer.err
+
+
+def test_apply_says_which_places_needed_to_be_allowed(place: Place) -> None:
+    place.set_up()
+    (place.folder / "mesh.yaml").write_text(place.definition(crm_url="http://127.0.0.1:9/v2"))
+
+    refused = place("apply", "mesh.yaml", "--json")
+    allowed = place("apply", "mesh.yaml", "--allow-audience", "secret://crm/token", "--json")
+
+    assert refused.code == 4
+    assert "--allow-audience secret://crm/token" in refused.error["hint"]
+    (change,) = allowed.json["audience"]
+    assert (change["endpoints"], change["needs_permission"]) == (["127.0.0.1:9"], True)

@@ -25,10 +25,6 @@ class Expressions:
     def at(self, *path: str | int) -> Checked | None:
         return self.by_path.get(path)
 
-    def reads(self, connector_rules: Collection[Path]) -> frozenset[str]:
-        """All attributes that the expressions at these paths read."""
-        return frozenset(name for path in connector_rules for name in self.by_path[path].attributes)
-
 
 def check(shape: DefinitionShape, objects: Mapping[str, frozenset[str]]) -> tuple[Expressions, list[Finding]]:
     """Check a whole definition. ``objects``: the object classes of each connector that has valid settings."""

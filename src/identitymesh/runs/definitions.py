@@ -177,5 +177,8 @@ def _audience_changes(grants: Sequence[AudienceGrant]) -> tuple[AudienceChange, 
         by_connector: dict[str, list[str]] = {}
         for item in grant.added:
             by_connector.setdefault(item.connector, []).append(item.endpoint)
-        found += [AudienceChange(grant.ref.text, name, tuple(places)) for name, places in by_connector.items()]
+        found += [
+            AudienceChange(grant.ref.text, name, tuple(places), bool(grant.before))
+            for name, places in by_connector.items()
+        ]
     return tuple(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -74,7 +74,7 @@ class _Import:
         self._names = frozenset(names)
         self._state = work.mesh.import_state(*self._place)
         self._scope = _digest(connector.kind.scope(connector.settings, object_class))
-        self._asked = _digest("\n".join(sorted(names)))
+        self._asked = names_digest(names)
         self._watermark = work.mesh.watermark(*self._place)
         self._known: dict[str, bytes] = {}
         self._stored = 0
@@ -209,6 +209,11 @@ def _incomplete(connector: str, why: str) -> ConnectorError:
 
 def _placed(reason: str, position: str) -> str:
     return f"{position}: {reason}" if position else reason
+
+
+def names_digest(names: Iterable[str]) -> str:
+    """Names the set of attributes that an import asks for."""
+    return _digest("\n".join(sorted(names)))
 
 
 def _digest(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from identitymesh.runs.contract import (
 )
 from identitymesh.runs.cycle import MESH, Parts
 from identitymesh.runs.definitions import Current, Definitions
-from identitymesh.runs.imports import Work, refresh
+from identitymesh.runs.imports import Work, names_digest, refresh
 from identitymesh.runs.keeping import kept
 from identitymesh.runs.planning import make_plan, target_reports
 from identitymesh.runs.recording import people
@@ -93,7 +92,7 @@ def _unread(mesh: MeshStore, definition: Definition) -> list[str]:
             state = mesh.import_state(connector.name, object_class)
             if names and state is None:
                 notes.append(f"{connector.name} has not been imported yet: its {object_class}s are not in this preview")
-            elif state is not None and state.names != hashlib.sha256("\n".join(names).encode()).hexdigest():
+            elif state is not None and state.names != names_digest(names):
                 notes.append(
                     f"the rules ask for other attributes of {connector.name} than were imported: "
                     "the next run reads them, this preview does without the new ones"

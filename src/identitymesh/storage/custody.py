@@ -10,7 +10,8 @@ from sqlalchemy import bindparam, delete, func, select, tuple_, update
 
 from identitymesh.secrets.rows import LedgerRow, RotationRow, SealedRow
 from identitymesh.storage.database import Database
-from identitymesh.storage.secrets import SqlSecretTransaction, SqlSecretView, chunks
+from identitymesh.storage.rows import chunks
+from identitymesh.storage.secrets import SqlSecretTransaction, SqlSecretView
 from identitymesh.storage.tables.secrets import keyring_rotation, secret, secret_ledger
 
 

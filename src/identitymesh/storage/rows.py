@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
@@ -21,10 +22,11 @@ ACCOUNT_FIELDS = (
 Item = TypeVar("Item")
 
 
-def chunks(items: Sequence[Item], size: int = 500) -> Iterator[Sequence[Item]]:
+def chunks(items: Iterable[Item], size: int = 500) -> Iterator[list[Item]]:
     """Pieces small enough for the IN lists of every database."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+    remaining = iter(items)
+    while some := list(islice(remaining, size)):
+        yield some
 
 
 def stamp(moment: datetime | None) -> str | None:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -23,10 +22,8 @@ from identitymesh.secrets.rows import (
 )
 from identitymesh.storage.audit import SqlAuditTrail
 from identitymesh.storage.database import Database
+from identitymesh.storage.rows import chunks
 from identitymesh.storage.tables.secrets import installation, keyring, keyring_slot, secret, secret_ledger, slot_guard
-
-Item = TypeVar("Item")
-CHUNK: Final = 500  # values in one IN list; both databases take far more
 
 
 class SqlSecretRows:
@@ -186,9 +183,3 @@ class SqlSecretTransaction(SqlSecretView):
         dialect: Any = postgresql if self._connection.dialect.name == "postgresql" else sqlite
         statement = dialect.insert(table).values(values).on_conflict_do_nothing().returning(*table.primary_key)
         return self._connection.execute(statement).first() is not None
-
-
-def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    remaining = iter(items)
-    while chunk := list(islice(remaining, CHUNK)):
-        yield chunk
