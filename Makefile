@@ -45,6 +45,7 @@ lock: ## pin what pyproject.toml and requirements/*.in allow (LOCK_ARGS=--upgrad
 	$(LOCK) requirements/demo.in -c requirements/runtime.txt -c requirements/build.txt -o requirements/demo.txt
 	$(LOCK) requirements/test.in -c requirements/runtime.txt -c requirements/build.txt -c requirements/demo.txt \
 		-o requirements/test.txt
+	$(LOCK) --no-binary python-ldap --no-deps requirements/ldap.in -o requirements/ldap.txt
 	$(LOCK) --no-binary tpm2-pytss --no-deps requirements/tpm.in -o requirements/tpm.txt
 
 clean: ## remove what was made: environment, caches, demonstration
