@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import event, select
 from sqlalchemy.engine import Connection
 
+from identitymesh.audit import Record
 from identitymesh.errors import (
     Busy,
     DatabaseLocked,
@@ -31,6 +32,7 @@ from identitymesh.redaction import Secret
 from identitymesh.runs.reports import Progress
 from identitymesh.storage import database as database_module
 from identitymesh.storage import leases as leases_module
+from identitymesh.storage.audit import SqlAuditTrail
 from identitymesh.storage.tables import mesh as m
 from identitymesh.storage.tables import runs as r
 from tests.servers.postgresql import PostgresDatabase
@@ -306,21 +308,25 @@ def test_a_full_disk_ends_the_run_by_its_name_and_the_next_one_repairs() -> None
 
 
 def test_a_killed_database_connection_ends_the_run_by_its_name_and_the_next_one_repairs(
-    tmp_path: Path, postgres_url: PostgresDatabase
+    tmp_path: Path, postgres_url: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with World(tmp_path, url=postgres_url.url, password=Secret(postgres_url.password), lease=1.0) as world:
         world.apply()
         world.hire_many(20)
         killed: list[int] = []
 
-        def kill(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-            if statement.startswith("DELETE FROM connector_object") and not killed:
-                pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+        append = SqlAuditTrail.append
+
+        def kill(trail: SqlAuditTrail, records: Iterable[Record]) -> int:  # the last write of a page of people
+            several = list(records)
+            if not killed and any(one.action == "identity.create" for one in several):
+                pid = trail._connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
                 killed.append(pid)
                 with postgres_url.connect() as other:
                     other.execute("SELECT pg_terminate_backend(%s)", [pid])
+            return append(trail, several)
 
-        event.listen(world.database.engine, "before_cursor_execute", kill)
+        monkeypatch.setattr(SqlAuditTrail, "append", kill)
 
         with pytest.raises(DatabaseUnreachable):
             world.run()

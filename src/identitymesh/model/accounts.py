@@ -6,8 +6,8 @@ A plan is all accounts where the two differ, whatever a run has read.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from identitymesh.model.attributes import Attributes, Value, digest, image, load, same
 
@@ -17,8 +17,7 @@ Status = Literal["idle", "sending", "parked"]
 KINDS: tuple[Kind, ...] = ("create", "update", "disable", "delete")
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """One row per (identity, target connector, object class).
 
     ``desired``, ``known`` and ``echo`` are canonical images (JSON text) of the attributes
@@ -65,9 +64,8 @@ def settle(account: Account) -> Account:
     if (kind, row) == (account.kind, account.row_digest):
         return account
     if kind is None:  # carried out, or not wanted any more: the same change another day is approved anew
-        account = replace(account, approved=None, released=None)
-    return replace(
-        account,
+        account = account._replace(approved=None, released=None)
+    return account._replace(
         kind=kind,
         row_digest=row,
         attempts=0,

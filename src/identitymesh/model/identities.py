@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from identitymesh.model.attributes import Attributes, Value, digest, dump
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """One attribute of an identity: its value, and where it came from, by which rule, since when (RFC 3339)."""
 
     value: Value

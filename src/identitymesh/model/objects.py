@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from identitymesh.model.attributes import Attributes
 
 JoinState = Literal["joined", "unjoined", "ambiguous", "aside"]
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectId:
+class ObjectId(NamedTuple):
     """Where an object is: connector, object class, and its key there."""
 
     connector: str
@@ -19,8 +17,7 @@ class ObjectId:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
+class StoredObject(NamedTuple):
     """An object as last read. ``digest`` is that of ``attributes``; ``aside``: no join rule concerns it."""
 
     id: ObjectId

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from identitymesh.connectors.contract import Entry, Modification
 from identitymesh.model.accounts import Account, attributes_of, differences, picture, settle
@@ -34,25 +33,25 @@ def written(account: Account, sent: Account, entry: Entry | None, managed: Colle
     echo = picture(entry.attributes, managed) if entry is not None else None
     if echo == sent.desired:
         echo = None
-    return settle(_calm(replace(account, key=key, known=sent.desired, echo=echo)))
+    return settle(_calm(account._replace(key=key, known=sent.desired, echo=echo)))
 
 
 def found(account: Account, entry: Entry, managed: Collection[str]) -> Account:
     """The target holds something else than was known: take note, and plan anew."""
     now = picture(entry.attributes, managed)
-    return settle(_calm(replace(account, key=entry.key, known=now, echo=None)))
+    return settle(_calm(account._replace(key=entry.key, known=now, echo=None)))
 
 
 def gone(account: Account) -> Account:
     """The target does not have it: as wanted after a delete, a reason to plan anew otherwise."""
-    return settle(_calm(replace(account, key=None, known=None, echo=None)))
+    return settle(_calm(account._replace(key=None, known=None, echo=None)))
 
 
 def refused(account: Account, sent: Account, code: str, reason: str) -> Account:
     """The target will not take it: parked with the reason in words, until the row changes or a full run tries again."""
     if account.row_digest != sent.row_digest:
         return _calm(account)
-    return replace(account, status="parked", error_code=code, error=reason, attempts=account.attempts + 1)
+    return account._replace(status="parked", error_code=code, error=reason, attempts=account.attempts + 1)
 
 
 def failed(account: Account, sent: Account, code: str, reason: str) -> Account:
@@ -62,8 +61,8 @@ def failed(account: Account, sent: Account, code: str, reason: str) -> Account:
         return account if sent.kind == "create" else _calm(account)
     attempts = account.attempts + 1
     status = "parked" if attempts >= MAX_TRIES and sent.kind != "create" else account.status
-    return replace(account, status=status, error_code=code, error=reason, attempts=attempts)
+    return account._replace(status=status, error_code=code, error=reason, attempts=attempts)
 
 
 def _calm(account: Account) -> Account:
-    return replace(account, status="idle", attempts=0, error_code=None, error=None)
+    return account._replace(status="idle", attempts=0, error_code=None, error=None)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
 
 from identitymesh.errors import EvaluationError
 from identitymesh.model.attributes import Scalar, Value, from_values, values_of
@@ -15,8 +16,7 @@ from identitymesh.rules.flow import FlowRule
 from identitymesh.rules.ruleset import MeshAttribute, RuleSet
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A value that a rule offers for an attribute, from one object."""
 
     rule: FlowRule
@@ -42,22 +42,23 @@ def candidates(
     offered: dict[str, list[Candidate]] = {}
     problems: list[RuleProblem] = []
     for stored in objects:
-        plan = rules.flows.get((stored.id.connector, stored.id.object))
+        connector, object_class, key = stored.id
+        plan = rules.flows.get((connector, object_class))
         if plan is None:
             continue
         values, failures = plan.evaluate(stored.attributes)
         for index, message in failures:
-            problems.append(RuleProblem(plan.rules[index], stored.id.connector, stored.id.key, message))
+            problems.append(RuleProblem(plan.rules[index], connector, key, message))
         for rule, value in zip(plan.rules, values, strict=True):
             if value is None:
                 continue
             try:
                 fitting = fit(value, attributes[rule.target])
             except EvaluationError as error:
-                problems.append(RuleProblem(rule, stored.id.connector, stored.id.key, str(error)))
+                problems.append(RuleProblem(rule, connector, key, str(error)))
                 continue
             if fitting is not None:
-                offered.setdefault(rule.target, []).append(Candidate(rule, stored.id.key, fitting))
+                offered.setdefault(rule.target, []).append(Candidate(rule, key, fitting))
     for several in offered.values():
         if len(several) > 1:
             several.sort(key=lambda one: (one.rule.rank, one.key))
@@ -98,6 +99,8 @@ def fit(value: Value, attribute: MeshAttribute) -> Value | None:
     Raises:
         EvaluationError: it does not fit; the message names types, not values.
     """
+    if type(value) is str and attribute.type == "string":
+        return value  # nearly every value of nearly everybody
     if attribute.many:
         return from_values(list(dict.fromkeys(_fit_one(one, attribute) for one in values_of(value))))
     if isinstance(value, list):

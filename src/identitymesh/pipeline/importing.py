@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from identitymesh.connectors.contract import Entry
 from identitymesh.model.attributes import Attributes, digest, image
@@ -11,8 +11,7 @@ from identitymesh.model.attributes import Attributes, digest, image
 UNSETTLED = b""  # a known digest of an object that must be looked at again whatever it says
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """An object that is new, changed, or not settled under today's rules."""
 
     key: str

@@ -9,7 +9,7 @@ wrote is cleared because the rules do not say it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from identitymesh.errors import EvaluationError
 from identitymesh.model.accounts import Account, Intent, attributes_of, picture, settle
@@ -51,7 +51,7 @@ def project(
             accounts.append(settle(found))
     for place, account in existing.items():
         if place not in by_place:  # no rule writes there any more: keep what is there
-            accounts.append(settle(replace(account, intent="kept", desired=account.known)))
+            accounts.append(settle(account._replace(intent="kept", desired=account.known)))
     return Projected(accounts, problems)
 
 
@@ -90,21 +90,21 @@ def _present(identity: Identity, rule: ProjectRule, account: Account | None) -> 
     correlate = key_text(wanted.get(rule.correlate)) if rule.correlate else None
     if account.known is None:
         if not rule.create:
-            return replace(account, rule=rule.name, intent="kept", desired=None, correlate=correlate)
+            return account._replace(rule=rule.name, intent="kept", desired=None, correlate=correlate)
         if correlate is None:
             lacks = (
                 "has no value" if rule.correlate not in wanted else "has a value that is no key (too long, or bytes)"
             )
             raise EvaluationError(f"rule {rule.name}: {rule.correlate} {lacks}, so no account can be made")
     desired = picture(wanted, rule.managed)
-    return replace(account, rule=rule.name, intent="present", desired=desired, correlate=correlate)
+    return account._replace(rule=rule.name, intent="present", desired=desired, correlate=correlate)
 
 
 def _away(identity: Identity, rule: ProjectRule, account: Account, intent: Intent) -> Account:
     if account.known is None or intent == "deleted":
-        return replace(account, rule=rule.name, intent=intent, desired=None)
+        return account._replace(rule=rule.name, intent=intent, desired=None)
     if intent == "kept" or rule.disable is None:
-        return replace(account, rule=rule.name, intent="kept", desired=account.known)
+        return account._replace(rule=rule.name, intent="kept", desired=account.known)
     values, failures = rule.disable(identity.attributes)
     if failures:
         index, message = failures[0]
@@ -115,4 +115,4 @@ def _away(identity: Identity, rule: ProjectRule, account: Account, intent: Inten
             wanted.pop(name, None)
         else:
             wanted[name] = value
-    return replace(account, rule=rule.name, intent="disabled", desired=picture(wanted, rule.managed))
+    return account._replace(rule=rule.name, intent="disabled", desired=picture(wanted, rule.managed))

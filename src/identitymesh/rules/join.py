@@ -71,5 +71,7 @@ def key_text(value: object) -> str | None:
 
 def key_texts(value: Value | None) -> list[str]:
     """All join keys of an attribute, each once."""
+    if type(value) is str:  # nearly always
+        return [value] if 0 < len(value) <= KEY_LENGTH else []
     texts = (key_text(one) for one in values_of(value))
     return list(dict.fromkeys(text for text in texts if text is not None))

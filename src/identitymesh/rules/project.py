@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from identitymesh.rules.flow import Evaluate
@@ -14,7 +14,10 @@ Leaving = Literal["keep", "disable", "delete"]
 
 @dataclass(frozen=True, slots=True)
 class ProjectRule:
-    """One projection, compiled. ``names`` go with ``evaluate``, ``disable_names`` with ``disable``."""
+    """One projection, compiled. ``names`` go with ``evaluate``, ``disable_names`` with ``disable``.
+
+    ``managed``: the attributes that this rule writes, and that images of its accounts hold.
+    """
 
     name: str
     connector: str
@@ -28,8 +31,7 @@ class ProjectRule:
     evaluate: Evaluate
     disable_names: Sequence[str]
     disable: Evaluate | None
+    managed: frozenset[str] = field(init=False)
 
-    @property
-    def managed(self) -> frozenset[str]:
-        """Attributes that this rule writes, and that images of its accounts hold."""
-        return frozenset(self.names) | frozenset(self.disable_names)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "managed", frozenset(self.names) | frozenset(self.disable_names))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 
 from identitymesh.model.accounts import Account, picture, settle
 from identitymesh.model.attributes import Attributes
@@ -77,12 +76,15 @@ class AccountWork:
 
     # -- project -----------------------------------------------------------------
 
-    def project(self, identities: Mapping[int, Identity]) -> None:
-        """Work out all accounts of these identities, and of those that the targets' objects concern."""
+    def project(self, identities: Mapping[int, Identity], new: Collection[int]) -> None:
+        """Work out all accounts of these identities, and of those that the targets' objects concern.
+
+        ``new`` identities have no account rows yet.
+        """
         missing = [one for one in self._extra if one not in identities]
         everyone = {**identities, **self._tx.identities(missing)}
         self._anchors = {one: identity.anchor for one, identity in everyone.items()}
-        stored = self._tx.accounts_of(list(everyone))
+        stored = self._tx.accounts_of([one for one in everyone if one not in new])
         for several in stored.values():
             self._stored.update({one.place: one for one in several})
         images = self._images(stored)
@@ -120,9 +122,9 @@ class AccountWork:
     def _linked(self, place: Place, account: Account, images: Mapping[tuple[Place, str], StoredObject]) -> Account:
         if account.key is None:
             conflict = account.error_code in CONFLICTS
-            return replace(account, status="idle", error_code=None, error=None) if conflict else account
+            return account._replace(status="idle", error_code=None, error=None) if conflict else account
         if (place, account.key) in self._gone:
-            return replace(account, key=None, known=None, echo=None)
+            return account._replace(key=None, known=None, echo=None)
         seen = images.get((place, account.key))
         return self._knowing(account, seen.attributes) if seen is not None else account
 
@@ -133,7 +135,7 @@ class AccountWork:
         now = picture(attributes, rule.managed)
         if account.known is not None and now == account.echo:
             return account  # the target's own spelling of what we wrote
-        return replace(account, known=now, echo=None)
+        return account._replace(known=now, echo=None)
 
     def _rule(self, account: Account) -> ProjectRule | None:
         return self._rule_of.get(self._rules.renames.get(account.rule, account.rule))
@@ -153,7 +155,7 @@ class AccountWork:
             if account is None:
                 rule = next(one for one in self._rule_of.values() if (one.connector, one.object) == place)
                 account = Account(identity_id, *place, rule.name, "kept")
-            existing[place] = self._knowing(replace(account, key=found.id.key, known="{}"), found.attributes)
+            existing[place] = self._knowing(account._replace(key=found.id.key, known="{}"), found.attributes)
 
     def _adopt(self, identities: Mapping[int, Identity], unlinked: Sequence[Account]) -> None:
         """Accounts that exist at the target already, found by the attribute ``correlate``."""
@@ -182,7 +184,7 @@ class AccountWork:
         place = (account.connector, account.object)
         who = identity.anchor or str(identity.id)
         if len(found) == 1 and free:
-            linked = self._knowing(replace(account, key=free[0].id.key, known="{}"), free[0].attributes)
+            linked = self._knowing(account._replace(key=free[0].id.key, known="{}"), free[0].attributes)
             existing = {key: row for key, row in self._rows_of(identity.id).items() if key != place}
             self._project_one(identity, {**existing, place: linked})
             taken[free[0].id.key] = linked  # the next of this batch with the same value does not get it too
@@ -193,7 +195,7 @@ class AccountWork:
                 else "the account with this person's correlate value belongs to somebody else here; it was not touched"
             )
             code = "account-ambiguous" if len(found) > 1 else "account-taken"
-            self._result[account.place] = replace(account, status="parked", error_code=code, error=reason)
+            self._result[account.place] = account._replace(status="parked", error_code=code, error=reason)
             self.issues.append(Issue(account.connector, who, code, reason))
 
     def _rows_of(self, identity_id: int) -> dict[Place, Account]:
@@ -210,7 +212,7 @@ class AccountWork:
         for index, after in enumerate(changed):
             before = self._stored[after.place]
             if before.status == "sending" and before.known != after.known:
-                changed[index] = replace(after, status="parked" if after.status == "parked" else "idle", attempts=0)
+                changed[index] = after._replace(status="parked" if after.status == "parked" else "idle", attempts=0)
                 found.append(FoundDone(before, changed[index], self._anchors.get(after.identity_id)))
         self._tx.put_accounts(new, changed)
         return found

@@ -47,6 +47,7 @@ class Evaluation:
         self._run_id = run_id
         self._objects: dict[ObjectId, StoredObject] = {}  # changed in this batch
         self._read: set[ObjectId] = set()  # those of them that the connector showed just now
+        self._new: set[ObjectId] = set()  # those of them that were not stored before
         self._removed: dict[ObjectId, StoredObject] = {}
         self._rules_changed = False
         self._before: dict[int, Identity | None] = {}
@@ -54,6 +55,7 @@ class Evaluation:
         self._touched: dict[int, None] = {}  # identities whose values must be worked out again, in order
         self._accounts = AccountWork(tx, rules)
         self._keys = KeyIndex(tx)
+        self._pairs_of: dict[int, set[Pair]] = {}  # join keys of the identities in `_after`
         self._next_id: int | None = None
         self.outcome = Outcome()
 
@@ -69,17 +71,19 @@ class Evaluation:
         stored = self.tx.objects(connector, object_class, [one.key for one in staged])
         correlate = self._rules.correlate_of(connector, object_class)
         to_join: list[StoredObject] = []
+        objects: list[StoredObject] = []
         for one in staged:
             before = stored.get(one.key)
-            self.outcome.counts["changed" if before else "added"] += 1
             text = key_text(one.attributes.get(correlate)) if correlate else None
-            fresh = StoredObject(
-                ObjectId(connector, object_class, one.key), one.attributes, one.digest, "aside", correlate=text
-            )
+            place = ObjectId(connector, object_class, one.key)
+            if before is None:
+                self._new.add(place)
+            fresh = StoredObject(place, one.attributes, one.digest, "aside", correlate=text)
             self._relink(fresh, before, plan, to_join)
-        self._accounts.objects_read(
-            connector, object_class, [self._objects[ObjectId(connector, object_class, one.key)] for one in staged]
-        )
+            objects.append(self._objects[place])
+        self.outcome.counts["added"] += len(staged) - len(stored)
+        self.outcome.counts["changed"] += len(stored)
+        self._accounts.objects_read(connector, object_class, objects)
         self._join(to_join)
 
     def _relink(
@@ -93,7 +97,7 @@ class Evaluation:
             return
         rule = joining.still_linked(before.joined_by, plan, self._rules.renames) if before and linked else None
         if rule is not None:
-            self._objects[fresh.id] = replace(fresh, state="joined", identity_id=linked, joined_by=rule)
+            self._objects[fresh.id] = fresh._replace(state="joined", identity_id=linked, joined_by=rule)
         else:
             to_join.append(fresh)
 
@@ -150,13 +154,13 @@ class Evaluation:
             case joining.Created(rule):
                 self._create(stored, rule)
             case joining.Ambiguous(rule, several):
-                self._objects[stored.id] = replace(stored, state="ambiguous", identity_id=None, joined_by=None)
+                self._objects[stored.id] = stored._replace(state="ambiguous", identity_id=None, joined_by=None)
                 self._issue(stored, "ambiguous", f"rule {rule} finds {len(several)} people; joined to none of them")
             case joining.Unjoined():
-                self._objects[stored.id] = replace(stored, state="unjoined", identity_id=None, joined_by=None)
+                self._objects[stored.id] = stored._replace(state="unjoined", identity_id=None, joined_by=None)
 
     def _link(self, stored: StoredObject, identity_id: int, rule: str) -> None:
-        self._objects[stored.id] = replace(stored, state="joined", identity_id=identity_id, joined_by=rule)
+        self._objects[stored.id] = stored._replace(state="joined", identity_id=identity_id, joined_by=rule)
         if identity_id in self._after and self._before.get(identity_id) is None:
             self._evaluate_new(identity_id)  # later objects of this batch must find what this one adds
         else:
@@ -166,7 +170,7 @@ class Evaluation:
         mesh_type = self._rules.types[stored.id.object]
         if self._next_id is None:
             self._next_id = self.tx.next_identity_id()
-        linked = replace(stored, state="joined", identity_id=self._next_id, joined_by=rule)
+        linked = stored._replace(state="joined", identity_id=self._next_id, joined_by=rule)
         values = self._flow([linked], mesh_type.name, {})
         anchor = key_text(values[mesh_type.anchor].value) if mesh_type.anchor in values else None
         refused = None
@@ -181,7 +185,7 @@ class Evaluation:
             if self._keys.find(mesh_type.name, (mesh_type.anchor, anchor)):
                 refused = "anchor-taken", f"rule {rule} would create a second person with the same {mesh_type.anchor}"
         if refused:
-            self._objects[stored.id] = replace(stored, state="unjoined", identity_id=None, joined_by=None)
+            self._objects[stored.id] = stored._replace(state="unjoined", identity_id=None, joined_by=None)
             self._issue(stored, *refused)
             return
         identity = Identity(self._next_id, mesh_type.name, anchor, values, present=True)
@@ -262,7 +266,9 @@ class Evaluation:
         return join_pairs(identity.attributes, mesh_type.join_attributes) if mesh_type else set()
 
     def _move_keys(self, after: Identity, before: Identity | None) -> None:
-        self._keys.move(after.type, after.id, self._pairs(before) if before else (), self._pairs(after))
+        earlier = self._pairs_of.get(after.id) or (self._pairs(before) if before else ())
+        self._pairs_of[after.id] = pairs = self._pairs(after)
+        self._keys.move(after.type, after.id, earlier, pairs)
 
     def _retry_waiting(self) -> bool:
         """Try objects again that wait for a key which this batch gave to, or took from, somebody."""
@@ -301,7 +307,7 @@ class Evaluation:
         new = [self._after[one] for one in self._after if self._before[one] is None]
         changed = [after for one, after in self._after.items() if self._before[one] not in (None, after)]
         self._report_shared_anchors(changed)
-        self._accounts.project(self._after)
+        self._accounts.project(self._after, {one.id for one in new})
         self.outcome.issues += self._accounts.issues
         self._write(new, changed)
         return self.outcome
@@ -329,14 +335,13 @@ class Evaluation:
         )
         tx.put_identities(new, stale, version)
         for type_name in self._rules.types:
-            keys = {one.id: self._pairs(one) for one in (*new, *stale) if one.type == type_name}
+            keys = {one.id: self._pairs_of[one.id] for one in (*new, *stale) if one.type == type_name}
             tx.put_join_keys(type_name, keys, {one.id for one in new})
-        tx.put_objects([one for one in self._objects.values() if one.id in self._read], version)
+        tx.put_objects([one for one in self._objects.values() if one.id in self._read], version, self._new)
         tx.relink_objects([one for one in self._objects.values() if one.id not in self._read], version)
         tx.remove_objects(list(self._removed))
-        tx.put_waiting(
-            {one.id: self._waiting_pairs(one) for one in self._objects.values()} | dict.fromkeys(self._removed, ())
-        )
+        waiting = {one.id: self._waiting_pairs(one) for one in self._objects.values()}
+        tx.put_waiting({**waiting, **dict.fromkeys(self._removed, ())}, self._new)
         tx.audit([found_event(one, self._actor, self._run_id) for one in self._accounts.write()])
         for event in (events := person_events(self._before, new, changed, self._actor, self._run_id)):
             self.outcome.counts[event.action] += 1

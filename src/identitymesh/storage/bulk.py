@@ -7,11 +7,13 @@ bind: a :class:`~identitymesh.storage.tables.base.Moment` is stored as Core stor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Table, exc
+
+from identitymesh.storage.tables.base import Moment
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -24,15 +26,21 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
         _copy(connection, f"COPY {table.name} ({columns}) FROM STDIN", names, rows)
         return
     marks = ", ".join("?" * len(names))
-    values = [tuple(_plain(row[name]) for name in names) for row in rows]
+    values = list(_tuples(names, rows, [name for name in names if isinstance(table.c[name].type, Moment)]))
     connection.exec_driver_sql(f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", values)  # noqa: S608  our names
 
 
-def _plain(value: Any) -> Any:
-    """As SQLAlchemy writes a moment into SQLite: UTC without a zone, six digits of seconds."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
-    return value
+def _tuples(
+    names: Sequence[str], rows: Sequence[Mapping[str, Any]], moments: Sequence[str]
+) -> Iterator[tuple[Any, ...]]:
+    """What SQLite binds: moments as Core writes them there. A batch has few different ones, each is written once."""
+    written: dict[datetime | None, str | None] = {None: None}
+    for row in rows:
+        for name in moments:
+            value = row[name]
+            if value not in written:
+                written[value] = value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+        yield tuple([written[row[name]] if name in moments else row[name] for name in names])
 
 
 def _copy(connection: Connection, statement: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

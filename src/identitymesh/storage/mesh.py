@@ -25,6 +25,7 @@ from identitymesh.storage.rows import (
     chunks,
     identity_row,
     identity_value,
+    listed,
     object_row,
     stored_object,
 )
@@ -51,14 +52,14 @@ class SqlMeshTransaction:
         found: dict[str, StoredObject] = {}
         base = select(m.connector_object).where(_OBJECT.connector == connector, _OBJECT.object == object_class)
         for some in chunks(list(keys)):
-            for row in self._rows(base.where(_OBJECT.key.in_(some))):
+            for row in self._rows(base.where(_OBJECT.key.in_(listed(some)))):
                 found[row.key] = stored_object(row)
         return found
 
     def objects_of(self, identity_ids: Collection[int]) -> dict[int, list[StoredObject]]:
         found: dict[int, list[StoredObject]] = {}
         for some in chunks(list(identity_ids)):
-            query = select(m.connector_object).where(_OBJECT.identity_id.in_(some))
+            query = select(m.connector_object).where(_OBJECT.identity_id.in_(listed(some)))
             for row in self._rows(query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key)):
                 found.setdefault(row.identity_id, []).append(stored_object(row))
         return found
@@ -73,7 +74,7 @@ class SqlMeshTransaction:
         found: dict[str, list[StoredObject]] = {}
         base = select(m.connector_object).where(_OBJECT.connector == connector, _OBJECT.object == object_class)
         for some in chunks(list(texts)):
-            for row in self._rows(base.where(_OBJECT.correlate.in_(some)).order_by(_OBJECT.key)):
+            for row in self._rows(base.where(_OBJECT.correlate.in_(listed(some))).order_by(_OBJECT.key)):
                 found.setdefault(row.correlate, []).append(stored_object(row))
         return found
 
@@ -85,7 +86,7 @@ class SqlMeshTransaction:
                 columns.object == object_class, columns.attribute == attribute
             )
             for some in chunks(texts):
-                rows = self._rows(base.where(columns.value.in_(some)))
+                rows = self._rows(base.where(columns.value.in_(listed(some))))
                 found.update(ObjectId(row.connector, object_class, row.key) for row in rows)
         return found
 
@@ -97,14 +98,16 @@ class SqlMeshTransaction:
                 columns.type == type_name, columns.attribute == attribute
             )
             for some in chunks(texts):
-                for row in self._rows(base.where(columns.value.in_(some))):
+                for row in self._rows(base.where(columns.value.in_(listed(some)))):
                     found.setdefault((attribute, row.value), set()).add(row.identity_id)
         return found
 
     def identities(self, ids: Collection[int]) -> dict[int, Identity]:
         found: dict[int, Identity] = {}
         for some in chunks(list(ids)):
-            query = select(m.identity).where(m.identity.c.id.in_(some)).order_by(m.identity.c.id).with_for_update()
+            query = (
+                select(m.identity).where(m.identity.c.id.in_(listed(some))).order_by(m.identity.c.id).with_for_update()
+            )
             found.update({row.id: identity_value(row) for row in self._rows(query)})
         return found
 
@@ -115,7 +118,7 @@ class SqlMeshTransaction:
     def accounts_of(self, identity_ids: Collection[int]) -> dict[int, list[Account]]:
         found: dict[int, list[Account]] = {}
         for some in chunks(list(identity_ids)):
-            query = select(m.account).where(_ACCOUNT.identity_id.in_(some))
+            query = select(m.account).where(_ACCOUNT.identity_id.in_(listed(some)))
             # One order for everybody who locks: a run and an export must not wait for each other.
             query = query.order_by(*m.account.primary_key).with_for_update()
             for row in self._rows(query):
@@ -139,7 +142,7 @@ class SqlMeshTransaction:
     ) -> Iterator[Any]:
         base = select(m.account).where(_ACCOUNT.connector == connector, _ACCOUNT.object == object_class)
         for some in chunks(list(values)):
-            yield from self._rows(base.where(column.in_(some)))
+            yield from self._rows(base.where(column.in_(listed(some))))
 
     # -- writes ------------------------------------------------------------------
 
@@ -147,8 +150,8 @@ class SqlMeshTransaction:
         if rows:
             self._connection.execute(statement, list(rows))
 
-    def put_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
-        self.remove_objects([one.id for one in objects])
+    def put_objects(self, objects: Sequence[StoredObject], ruleset: int, new: Collection[ObjectId] = ()) -> None:
+        self.remove_objects([one.id for one in objects if one.id not in new])
         insert_rows(self._connection, m.connector_object, [object_row(one, ruleset, self._now) for one in objects])
 
     def relink_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
@@ -167,8 +170,8 @@ class SqlMeshTransaction:
             for some in chunks(keys):
                 self._connection.execute(delete(m.connector_object).where(*_at(m.connector_object, place, some)))
 
-    def put_waiting(self, pairs: Mapping[ObjectId, Sequence[Pair]]) -> None:
-        for place, keys in _keys_by_place(pairs).items():
+    def put_waiting(self, pairs: Mapping[ObjectId, Sequence[Pair]], new: Collection[ObjectId] = ()) -> None:
+        for place, keys in _keys_by_place(one for one in pairs if one not in new).items():
             for some in chunks(keys):
                 self._connection.execute(delete(m.waiting_key).where(*_at(m.waiting_key, place, some)))
         rows = [
@@ -189,7 +192,7 @@ class SqlMeshTransaction:
     def put_join_keys(self, type_name: str, keys: Mapping[int, Collection[Pair]], new: Collection[int]) -> None:
         old = [one for one in keys if one not in new]
         for some in chunks(old):
-            self._connection.execute(delete(m.join_key).where(m.join_key.c.identity_id.in_(some)))
+            self._connection.execute(delete(m.join_key).where(m.join_key.c.identity_id.in_(listed(some))))
         rows = [
             {"type": type_name, "attribute": attribute, "value": value, "identity_id": identity_id}
             for identity_id, pairs in keys.items()
@@ -234,7 +237,7 @@ def _keys_by_place(ids: Iterable[ObjectId]) -> dict[tuple[str, str], list[str]]:
 
 
 def _at(table: Any, place: tuple[str, str], keys: Sequence[str]) -> list[ColumnElement[bool]]:
-    return [table.c.connector == place[0], table.c.object == place[1], table.c.key.in_(keys)]
+    return [table.c.connector == place[0], table.c.object == place[1], table.c.key.in_(listed(keys))]
 
 
 def _bound(row: Mapping[str, Any]) -> dict[str, Any]:

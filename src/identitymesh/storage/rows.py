@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Row
+from sqlalchemy import BindParameter, Row, bindparam
 
 from identitymesh.model.accounts import Account
-from identitymesh.model.attributes import dump, load
+from identitymesh.model.attributes import digest, dump, load
 from identitymesh.model.identities import Identity, held_from
 from identitymesh.model.objects import ObjectId, StoredObject
 
@@ -22,7 +22,12 @@ ACCOUNT_FIELDS = (
 Item = TypeVar("Item")
 
 
-def chunks(items: Iterable[Item], size: int = 500) -> Iterator[list[Item]]:
+def listed(values: Sequence[Any]) -> BindParameter[Any]:
+    """The right side of an IN: one parameter, so that Core looks at the list and not at each value."""
+    return bindparam(None, values, expanding=True)
+
+
+def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:
     """Pieces small enough for the IN lists of every database."""
     remaining = iter(items)
     while some := list(islice(remaining, size)):
@@ -82,12 +87,13 @@ def identity_value(row: Row[Any]) -> Identity:
 
 
 def identity_row(one: Identity, ruleset: int, now: datetime) -> dict[str, Any]:
+    document = one.document()
     return {
         "id": one.id,
         "type": one.type,
         "anchor": one.anchor,
-        "document": one.document().decode(),
-        "digest": one.digest(),
+        "document": document.decode(),
+        "digest": digest(document),
         "present": one.present,
         "left_at": moment(one.left_at),
         "ruleset": ruleset,
