@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,19 +93,27 @@ def open_installation(home: Path | None = None) -> Iterator[Installation]:
     harden_process()
     settings = configuration.load(home)
     actor = local_actor()
-    database = _database(settings, create=False)
-    try:
+    with _logged(settings) as unlogged, closing(_database(settings, create=False)) as database:
         schema.assert_current(database)
         secrets = SecretStore(SqlSecretRows(database), settings.host, settings.means)
         station = Station(SqlCustodyRows(database), settings.host, actor, socket.gethostname(), settings.means)
         findings = secrets.settle_provider(settings.secrets.provider, actor=actor)
-        told = tuple(f"{one.message}. {one.hint}" for one in findings)
+        told = (*unlogged, *(f"{one.message}. {one.hint}" for one in findings))
         engine, rotation = _engine(settings, database, secrets, actor)
         bundles = Bundles(SqlSecretRows(database), secrets, actor)
         keeping = Keeping(database, secrets, actor)
         yield Installation(settings, secrets, KeyCustody(station), engine, actor, told, rotation, bundles, keeping)
-    finally:
-        database.close()
+
+
+@contextmanager
+def _logged(settings: Settings) -> Iterator[tuple[str, ...]]:
+    """The log is attached, and what goes wrong with secrets and connectors goes there, too."""
+    from identitymesh import logs
+
+    given = settings.logging
+    wish = logs.Wish(given.level, given.format, given.destination, given.address, quiet=True)
+    with logs.attached(wish) as told, logs.failures():
+        yield told
 
 
 class Custody:
@@ -186,29 +194,24 @@ class Custody:
                 hint="Leave --database out, or restore in a new folder.",
             )
         settings = configuration.load(folder)
-        database = _database(settings, create=True)
-        try:
+        with _logged(settings), closing(_database(settings, create=True)) as database:
             target = Target(database, settings.host, socket.gethostname(), local_actor())
             wish = Wish(recovery_key, fingerprint, replace=replace, unauthenticated=unauthenticated)
             return restore(file, target, wish)
-        finally:
-            database.close()
 
 
 def _schema(home: Path | None, *, migrate: bool) -> SchemaReport:
     from identitymesh import settings as configuration
     from identitymesh.storage import schema
 
-    database = _database(configuration.load(home), create=False)
-    try:
+    settings = configuration.load(home)
+    with _logged(settings), closing(_database(settings, create=False)) as database:
         report = SchemaReport(database.describe(), schema.current(database), schema.head())
         if migrate and report.before is not None and schema.is_known(report.before):
             schema.upgrade(database)
         elif migrate:
             schema.assert_current(database)  # empty, or newer: says what to do
         return report
-    finally:
-        database.close()
 
 
 def _create_settings(folder: Path, database_url: str | None) -> bool:
@@ -320,8 +323,7 @@ def initialise(home: Path | None, database_url: str | None, announce: Callable[[
     folder = (home or configuration.find_folder()).resolve()
     _create_settings(folder, database_url)
     settings = configuration.load(folder)
-    database = _database(settings, create=True)
-    try:
+    with _logged(settings), closing(_database(settings, create=True)) as database:
         schema.upgrade(database)
         return setup.initialise(
             SqlSecretRows(database),
@@ -331,5 +333,3 @@ def initialise(home: Path | None, database_url: str | None, announce: Callable[[
             label=socket.gethostname(),
             announce=announce,
         )
-    finally:
-        database.close()

@@ -108,6 +108,8 @@ class RedactingFilter(logging.Filter):
             record.args = {name: loggable(value) for name, value in record.args.items()}
         elif record.args:
             record.args = tuple(loggable(value) for value in record.args)
-        if not isinstance(record.msg, str):
+        if isinstance(record.msg, dict) and hasattr(record, "_logger"):  # an event of structlog, not yet rendered
+            record.msg = redact_event(None, "", record.msg)
+        elif not isinstance(record.msg, str):
             record.msg = str(loggable(record.msg))
         return True

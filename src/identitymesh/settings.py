@@ -55,6 +55,7 @@ provider = "database"
 [logging]
 # level = "info"                                # debug, info, warning or error
 # format = "console"                            # or "json"
+# destination = "stderr"                        # or "syslog", "journal"
 """
 
 
@@ -69,29 +70,49 @@ class _Part(BaseModel):
 
 
 class DatabaseSettings(_Part):
-    """Where the product's database is. After loading, paths are absolute."""
+    """Where the product's database is. Relative paths start at the folder of the installation."""
 
-    url: str = "sqlite:///identitymesh.db"
-    password_file: Path | None = None
-    root_certificate: Path | None = None
+    url: str = Field(
+        "sqlite:///identitymesh.db", description="`sqlite:///file` or `postgresql://user@host/name`; no password in it."
+    )
+    password_file: Path | None = Field(
+        None, description="A file with the password of the database, mode 0400 or 0600, owned by who runs the program."
+    )
+    root_certificate: Path | None = Field(
+        None, description="PostgreSQL: the authority that the server's certificate must come from."
+    )
 
 
 class SecretsSettings(_Part):
-    """``provider`` chooses the provider while no secret is stored; later it is only compared."""
+    """Where secrets are kept."""
 
-    provider: Annotated[str, AfterValidator(_provider)] = "database"
-    allow_value_argument: bool = True
+    provider: Annotated[str, AfterValidator(_provider)] = Field(
+        "database", description="Chooses the provider while no secret is stored; later it is only compared."
+    )
+    allow_value_argument: bool = Field(
+        True, description="Whether `secretscli set` may be given a value as an argument, which others can see."
+    )
 
 
 class SlotsSettings(_Part):
     """What slots of the keyrings need to know of this host."""
 
-    tpm2_tcti: str = "device:/dev/tpmrm0"
+    tpm2_tcti: str = Field("device:/dev/tpmrm0", description="How the TPM of this host is reached.")
 
 
 class LoggingSettings(_Part):
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["console", "json"] = "console"
+    """What is logged, and where to. Failures of secrets and connectors are always logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="From which level on. Libraries are heard from warning on, at debug from info on."
+    )
+    format: Literal["console", "json"] = Field("console", description="One line of words, or one JSON document.")
+    destination: Literal["stderr", "syslog", "journal"] = Field(
+        "stderr", description="Where to. A command of a person logs to stderr only at level debug."
+    )
+    address: str | None = Field(
+        None, description="Where it listens: a socket, or host:port for syslog. Default: where Linux has it."
+    )
 
 
 class _Levels(BaseSettings):
@@ -159,6 +180,11 @@ class Settings(_Part):
                 hint=f"Make it readable for its owner alone: chmod 0400 {path}",
             ) from None
         return Secret(content.reveal().removesuffix(b"\n"))
+
+
+def parts() -> Mapping[str, type[BaseModel]]:
+    """The tables of the file and what may stand in each, for the reference."""
+    return _PARTS
 
 
 def find_folder(environment: Mapping[str, str] = os.environ) -> Path:

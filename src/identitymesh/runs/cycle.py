@@ -35,7 +35,7 @@ from identitymesh.runs.exports import ExportWork, export
 from identitymesh.runs.imports import Imported, Work, import_objects, refresh
 from identitymesh.runs.keeping import kept, wait_for
 from identitymesh.runs.planning import make_plan, release
-from identitymesh.runs.recording import Recorded, summary
+from identitymesh.runs.recording import Recorded, log_end, summary
 from identitymesh.runs.reports import ExportReport, ImportReport, Progress
 from identitymesh.secrets.resolver import ConnectorSecrets, RunCredentials
 from identitymesh.secrets.store import SecretStore
@@ -150,6 +150,7 @@ class Cycle:
         self._finish(self.recorded.state(), "", "", suppress=False)
 
     def _finish(self, state: str, code: str, error: str, *, suppress: bool) -> None:
+        log_end(self.run_id, state, self.recorded, error)
         try:
             self._parts.runs.finish(
                 self.run_id, state, summary(self.recorded), self.recorded.issues, code=code, error=error

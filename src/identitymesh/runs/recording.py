@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -43,6 +44,18 @@ def summary(recorded: Recorded) -> dict[str, Any]:
         "people": dict(recorded.people),
         "notes": recorded.notes,
     }
+
+
+def log_end(run_id: int, state: str, recorded: Recorded, error: str) -> None:
+    """The end of a run, and every connector and secret that failed in it, for whoever watches the log."""
+    log = logging.getLogger("identitymesh.runs")
+    for issue in recorded.issues:
+        if not issue.subject:  # the connector as a whole; what single objects lack stands in the run
+            about = {"run": run_id, "connector": issue.connector, "code": issue.code, "problem": issue.message}
+            log.error("connector failed", extra=about)
+    failed = state == "failed"
+    more = {"problem": error} if error else {"issues": len(recorded.issues)}
+    log.log(logging.ERROR if failed else logging.INFO, "run ended", extra={"run": run_id, "state": state, **more})
 
 
 def report(stored: StoredRun, runs: RunStore, plans: PlanStore, *, issues: int = SHOWN_ISSUES) -> RunReport:
