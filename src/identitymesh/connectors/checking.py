@@ -8,7 +8,7 @@ tables that entries end up in: text without NUL, integers of 64 bits, bounded si
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from identitymesh.connectors.contract import BadEntry, Entry
@@ -54,15 +54,19 @@ def entry_fault(entry: Entry) -> str | None:
     return None
 
 
-def check(entries: Iterable[Entry], seen: set[str]) -> tuple[list[Entry], list[BadEntry]]:
+def check(
+    entries: Iterable[Entry], seen: set[str], where: Callable[[int], str] | None = None
+) -> tuple[list[Entry], list[BadEntry]]:
     """Sort entries into sound and bad ones. ``seen``: the keys of this read so far; extended.
+
+    ``where`` gives the position of an entry by its place, for those that are bad.
 
     The second entry with a key is bad even when it is identical: which of two came first is chance, and
     the source that yields one object twice has a fault that somebody should see.
     """
     good: list[Entry] = []
     bad: list[BadEntry] = []
-    for entry in entries:
+    for place, entry in enumerate(entries):
         fault = entry_fault(entry)
         readable = fault is None or key_fault(entry.key) is None
         if fault is None and entry.key in seen:
@@ -72,7 +76,7 @@ def check(entries: Iterable[Entry], seen: set[str]) -> tuple[list[Entry], list[B
         if fault is None:
             good.append(entry)
         else:
-            bad.append(BadEntry(fault, entry.key if readable else None))
+            bad.append(BadEntry(fault, entry.key if readable else None, where(place) if where else ""))
     return good, bad
 
 

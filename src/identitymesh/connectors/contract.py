@@ -45,10 +45,15 @@ class BadEntry:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The source's own proof that everything was read: how many objects, and how that is known."""
+    """The source's own proof that everything was read: how many objects, and how that is known.
+
+    ``doubt`` says in words what the proof lacks: then everything that can be read was, but who is missing in it
+    is believed gone only when a person approves that.
+    """
 
     count: int
     proof: str
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Page:
     page is stored. ``complete`` is set on the last page of a complete read only: a
     read that ends without it proves nothing about absence, and ``incomplete`` says
     why in words. The last page that ``Facade.read`` yields has exactly one of the two.
+    ``where`` gives the position of an entry at the source in words, by its place in ``entries``.
     """
 
     entries: Sequence[Entry] = ()
@@ -66,6 +72,7 @@ class Page:
     watermark: str | None = None
     complete: Complete | None = None
     incomplete: str = ""
+    where: Callable[[int], str] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,7 +283,7 @@ class Facade:
         count = 0
         seen: set[str] = set()
         for page in self._pages(opened):
-            good, bad = check(page.entries, seen)
+            good, bad = check(page.entries, seen, page.where)
             count += len(page.entries) + len(page.bad)
             complete, incomplete = page.complete, page.incomplete
             if complete is not None and complete.count != count:
@@ -298,7 +298,7 @@ class Facade:
     def _changes(self, opened: Callable[[], Iterator[Page]]) -> Iterator[Page]:
         seen: set[str] = set()
         for page in self._pages(opened):
-            good, bad = check(page.entries, seen)
+            good, bad = check(page.entries, seen, page.where)
             yield Page(good, [*page.bad, *bad], page.watermark)
 
     def _pages(self, opened: Callable[[], Iterator[Page]]) -> Iterator[Page]:

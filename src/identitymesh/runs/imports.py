@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from identitymesh.connectors.contract import Page, SyncOp
 from identitymesh.connectors.facade import Facade
 from identitymesh.definition.reading import ConnectorDefinition
-from identitymesh.errors import ConnectorError
+from identitymesh.errors import ConnectorError, ImportIncomplete
 from identitymesh.pipeline.importing import stage
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs import absences
@@ -101,6 +101,8 @@ class _Import:
         else:
             if self._result.report.mode == "full":
                 self._finish(last)
+            elif self._whole and last.incomplete:
+                self._failed(_incomplete(self._place[0], last.incomplete), stored=True)
             else:
                 self._note_state(replace(self._blank(), error=None, error_code=None, error_at=None))
         counts = self._outcome.counts
@@ -169,7 +171,12 @@ class _Import:
         noted = mesh.held_absences(*self._place)
         changed = self._state is not None and self._state.scope != self._scope
         verdict = absences.judge(
-            list(self._known), self._stored, noted, unreadable=self._unreadable, scope_changed=changed
+            list(self._known),
+            self._stored,
+            noted,
+            unreadable=self._unreadable,
+            scope_changed=changed,
+            doubt=last.complete.doubt,
         )
         for start in range(0, len(verdict.believed), BATCH):
             with self._evaluation() as evaluation:
@@ -199,8 +206,8 @@ class _Import:
             self._work.mesh.put_import_state(*self._place, state, self._work.lease)
 
 
-def _incomplete(connector: str, why: str) -> ConnectorError:
-    return ConnectorError(
+def _incomplete(connector: str, why: str) -> ImportIncomplete:
+    return ImportIncomplete(
         f"the read of {connector} was not complete: {why or 'the source gave no proof'}",
         hint="What was read is stored; nobody is believed gone. The next full run reads again.",
         connector=connector,
