@@ -87,6 +87,8 @@ def _order(value: Scalar) -> tuple[str, str]:
 
 def image(attributes: Mapping[str, Value]) -> bytes:
     """Canonical JSON for comparing objects as sets: several values are sorted first."""
+    if list not in map(type, attributes.values()):
+        return dump(attributes)
     return dump(
         {name: sorted(value, key=_order) if isinstance(value, list) else value for name, value in attributes.items()}
     )

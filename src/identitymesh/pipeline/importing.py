@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from identitymesh.connectors.contract import Entry
@@ -19,7 +20,7 @@ class Staged(NamedTuple):
     digest: bytes
 
 
-def stage(entries: Sequence[Entry], known: dict[str, bytes], names: Collection[str]) -> list[Staged]:
+def stage(entries: Sequence[Entry], known: dict[str, bytes], names: AbstractSet[str]) -> list[Staged]:
     """Objects to look at, restricted to the attributes ``names``. Seen keys leave ``known``.
 
     ``known`` holds the digest of every stored object of the connector that is settled
@@ -28,7 +29,9 @@ def stage(entries: Sequence[Entry], known: dict[str, bytes], names: Collection[s
     """
     changed = []
     for entry in entries:
-        attributes = {name: value for name, value in entry.attributes.items() if name in names}
+        attributes = entry.attributes
+        if not attributes.keys() <= names:
+            attributes = {name: value for name, value in attributes.items() if name in names}
         now = digest(image(attributes))
         if known.pop(entry.key, UNSETTLED) != now:
             changed.append(Staged(entry.key, attributes, now))

@@ -263,7 +263,7 @@ class SqlMesh:
         )
         with self._database.read() as connection:
             rows = connection.execution_options(yield_per=5000).execute(query)
-            return {row.key: bytes(row.digest) if row.settled else b"" for row in rows}
+            return {key: digest if settled else b"" for key, digest, settled in rows}
 
     def held_absences(self, connector: str, object_class: str) -> dict[str, bool]:
         query = select(_OBJECT.key, _OBJECT.absent_approved).where(
