@@ -19,8 +19,8 @@ connectors:
     type: sql
     url: postgresql+psycopg://hr_reader@db.example.org/hr
     password: secret://hr/reader
-    objects:
-      user: {table: employees, key: employee_id, watermark: updated_at}
+    objects: {user: {table: employees, key: employee_id, watermark: updated_at}}
+    full_schedule: "0 2 * * *"
   crm:
     type: scim
     url: https://crm.example.org/scim/v2

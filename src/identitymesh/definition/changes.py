@@ -58,6 +58,10 @@ def _settings(connector: ConnectorDefinition) -> dict[str, Any]:
     return {name: value for name, value in dumped.items() if name not in _QUIET}
 
 
+def _times(connector: ConnectorDefinition) -> dict[str, Any]:
+    return {name: getattr(connector.settings, name) for name in ("schedule", "full_schedule")}
+
+
 def _connectors(old: Definition, new: Definition) -> Iterator[str]:
     renamed = renames(new)
     for name, connector in new.connectors.items():
@@ -66,7 +70,9 @@ def _connectors(old: Definition, new: Definition) -> Iterator[str]:
             yield f"+ connector {name} ({connector.kind.name})"
         elif before.name != name:
             yield f"~ connector {before.name} is now called {name}"
-        elif changed := sorted(_different(_settings(before), _settings(connector))):
+        elif changed := sorted(
+            _different(_settings(before), _settings(connector)) | _different(_times(before), _times(connector))
+        ):
             yield f"~ connector {name}: {', '.join(changed)}"
     for name in old.connectors:
         if name not in new.connectors and name not in renamed:
@@ -99,6 +105,8 @@ def _parts(old: Definition, new: Definition) -> Iterator[str]:
         yield f"{_sign(name, old.shape.mesh, new.shape.mesh)} mesh {name}"
     for name in sorted(_different(old.shape.limits, new.shape.limits)):
         yield f"{_sign(name, old.shape.limits, new.shape.limits)} limits of {name}"
+    if old.shape.timezone != new.shape.timezone:
+        yield f"~ time zone of the schedules: {new.shape.timezone} (before: {old.shape.timezone})"
     if old.shape.frozen != new.shape.frozen:
         yield f"~ frozen: {len(new.shape.frozen)} people (before: {len(old.shape.frozen)})"
 

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from identitymesh.definition import schedules
 from identitymesh.definition.positions import Path
 from identitymesh.definition.shape import DefinitionShape, ProjectShape
 from identitymesh.errors import ExpressionError
@@ -139,9 +140,13 @@ def _limits(shape: DefinitionShape) -> Iterator[Finding]:
 def _schedules(shape: DefinitionShape) -> Iterator[Finding]:
     for name, settings in shape.connectors.items():
         for field in ("schedule", "full_schedule"):
-            if settings.get(field):
-                message = "kept, but this version runs nothing by itself; start runs with cron until it does"
-                yield ("connectors", name, field), message, "warning"
+            if settings.get(field) is not None and (problem := schedules.check(settings[field])):
+                yield ("connectors", name, field), problem, "error"
+    sources = {rule.connector: None for rule in shape.rules.join if rule.create and rule.connector in shape.connectors}
+    for name in sources:
+        if not shape.connectors[name].get("full_schedule"):
+            message = "no full_schedule: who is gone from here is noticed only when somebody starts a complete run"
+            yield ("connectors", name), message, "warning"
 
 
 def _near(name: str, known: Collection[str]) -> str:

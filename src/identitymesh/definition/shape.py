@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from identitymesh.definition.schedules import check_zone
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 AttributeName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -119,5 +121,8 @@ class DefinitionShape(Shape):
     connectors: dict[Name, dict[str, Any]]
     mesh: dict[Name, MeshTypeShape]
     rules: RulesShape
+    timezone: Annotated[str, AfterValidator(check_zone)] = Field(
+        "UTC", description="The zone of all schedules, such as Europe/Berlin."
+    )
     frozen: list[str] = Field(default_factory=list, description="Anchors of people that no run may write to.")
     limits: dict[str, LimitsShape] = Field(default_factory=dict)
