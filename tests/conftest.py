@@ -1,13 +1,20 @@
 """Fixtures that every test may ask for, and the switch that lets no test be left out."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.servers.authority import Authority
 from tests.servers.postgresql import PostgresDatabase, PostgresServer
 from tests.servers.scim import ScimServer
+
+if TYPE_CHECKING:  # needs python-ldap, which not every test does
+    from tests.servers.slapd import Branch, SlapdServer
 
 REQUIRE_ALL = "TESTS_REQUIRE_ALL"
 
@@ -78,3 +85,40 @@ def module_scim_server() -> Iterator[ScimServer]:
     server = ScimServer.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority of this session; `file` is its certificate, for `ca_file`."""
+    return Authority.create(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def slapd_server(authority: Authority) -> Iterator[SlapdServer]:
+    """One directory for the session (with pytest-xdist: for each worker); tests take a branch of it."""
+    from tests.servers.slapd import SlapdServer
+
+    server = SlapdServer.start(authority)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def branch(slapd_server: SlapdServer) -> Branch:
+    """A part of the directory for this test, with `ou=people` and a login of its own."""
+    return slapd_server.branch()
+
+
+@pytest.fixture
+def start_slapd(authority: Authority) -> Iterator[Callable[..., SlapdServer]]:
+    """A function that starts a directory of the test's own; takes the arguments of `SlapdServer.start`."""
+    from tests.servers.slapd import SlapdServer
+
+    with ExitStack() as running:
+
+        def start(**options: Any) -> SlapdServer:
+            server = SlapdServer.start(authority, **options)
+            running.callback(server.stop)
+            return server
+
+        yield start

@@ -13,6 +13,7 @@ REVEALS: dict[str, tuple[int, str]] = {
     "cli/commands/keys.py::announce": (4, "a new recovery key or passphrase, shown once"),
     "cli/secret_actions.py::get": (1, "to a terminal, after the audit record"),
     "cli/secret_actions.py::_as_json": (1, "to a terminal as JSON, after the audit record"),
+    "connectors/kinds/ldap/session.py::_log_in": (1, "to the LDAP library, in the call that binds"),
     "connectors/kinds/scim/credentials.py::_login": (1, "into the Authorization header of a token request"),
     "connectors/kinds/scim/credentials.py::fit_for_header": (1, "its characters are checked"),
     "connectors/kinds/scim/session.py::_send": (1, "into the Authorization header of a request"),

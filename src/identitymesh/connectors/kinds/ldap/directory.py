@@ -1,0 +1,263 @@
+"""Reading and writing people in a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import ldap
+from ldap.controls.libldap import AssertionControl
+from ldap.ldapobject import SimpleLDAPObject
+
+from identitymesh.connectors.contract import (
+    AttributeInfo,
+    BadEntry,
+    Complete,
+    CredentialSource,
+    Entry,
+    Modification,
+    Page,
+    TestReport,
+)
+from identitymesh.connectors.kinds.ldap.ber import POST_READ, PostReadRequest
+from identitymesh.connectors.kinds.ldap.changes import Rename, addition, rename, steps, wish
+from identitymesh.connectors.kinds.ldap.entries import CSN, DN, EntryReader, Raw, entry_of, first, values_by_name
+from identitymesh.connectors.kinds.ldap.failures import translate, translate_write
+from identitymesh.connectors.kinds.ldap.filters import both, equals
+from identitymesh.connectors.kinds.ldap.names import NotADn, split
+from identitymesh.connectors.kinds.ldap.reading import SCOPES, Ending, Request, stream
+from identitymesh.connectors.kinds.ldap.session import Session
+from identitymesh.connectors.kinds.ldap.settings import LdapObject, LdapSettings
+from identitymesh.connectors.kinds.ldap.values import write
+from identitymesh.errors import ConnectionLost, ConnectorMisconfigured, ObjectMissing, ObjectRefused
+from identitymesh.model.attributes import Attributes, Value, values_of
+
+_ANYTHING = "(objectClass=*)"
+_LOOKUP = 10  # entries; more than one is refused anyway
+
+
+class LdapDirectory:
+    """Implements TestOp, SchemaOp, SearchOp, GetOp, LookupOp, CreateOp, UpdateOp and DeleteOp."""
+
+    def __init__(self, settings: LdapSettings, credentials: CredentialSource) -> None:
+        self._settings = settings
+        self._session = Session(settings, credentials)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def test(self) -> TestReport:
+        details: dict[str, str] = {}
+        for object_class, selected in self._settings.objects.items():
+            reader = self._reader(selected, [DN])
+            failed = partial(translate, what=f"reading below {selected.base or 'the root'}")
+            found = self._session.find(
+                selected.base, SCOPES[selected.scope], selected.filter, reader.asked, failed, most=1
+            )
+            read = [reader.entry(dn, raw) for dn, raw in found if dn]
+            if any(isinstance(one, BadEntry) for one in read):
+                raise ConnectorMisconfigured(
+                    f"{object_class}: entries have no {selected.key} that this login may read",
+                    hint="Choose another key, or let bind_dn read it.",
+                )
+            seen = f"has entries with {selected.key}" if read else "is empty, or hidden from this login"
+            details[object_class] = f"{selected.base or 'the root'} {seen}"
+        details["connection"] = "encrypted" if self._settings.encrypted else "not encrypted"
+        return TestReport(f"sees {', '.join(self._settings.objects)}", details)
+
+    def schema(self, object_class: str) -> Sequence[AttributeInfo]:
+        self._selected(object_class)
+        return [AttributeInfo(DN, required=True), *self._session.schema.describe()]
+
+    def search(self, object_class: str, names: Sequence[str]) -> Iterator[Page]:
+        selected = self._selected(object_class)
+        reader = self._reader(selected, names)
+        ending = Ending()
+        for made in self._stream(selected, selected.filter, reader, ending):
+            yield _page(made)
+        if ending.why:
+            yield Page(incomplete=ending.why)
+        else:
+            yield Page(
+                complete=Complete(ending.count, f"the server ended the search with success, {ending.count:,} entries")
+            )
+
+    def get(self, object_class: str, key: str, names: Sequence[str] = ()) -> Entry | None:
+        selected = self._selected(object_class)
+        found = [entry for entry in self._equal(selected, selected.key, key.encode(), names) if entry.key == key]
+        if len(found) > 1:
+            raise ConnectorMisconfigured(
+                f"several entries of {object_class} have the same {selected.key}",
+                hint="The key must identify one entry; entryUUID does.",
+            )
+        return found[0] if found else None
+
+    def lookup(self, object_class: str, attribute: str, value: Value, names: Sequence[str] = ()) -> Sequence[Entry]:
+        selected = self._selected(object_class)
+        known = self._session.schema
+        if attribute.lower() != DN and known and known.find(attribute) is None:
+            # A server finds nothing by it and does not complain; nothing found means that an entry is made.
+            raise ConnectorMisconfigured(
+                f"the directory has no attribute {attribute}", hint="Correct `correlate` of the projection."
+            )
+        found: dict[str, Entry] = {}
+        for one in values_of(value):
+            encoded = write(one, known.get(attribute))
+            matching = self._equal(selected, attribute, encoded[0], [*names, attribute] if names else ())
+            exact = [entry for entry in matching if one in values_of(entry.attributes.get(attribute))]
+            for entry in exact or matching:
+                found.setdefault(entry.key, entry)
+        if names and attribute not in names:
+            for entry in found.values():
+                entry.attributes.pop(attribute, None)
+        return list(found.values())
+
+    def create(self, object_class: str, attributes: Attributes) -> Entry:
+        selected = self._selected(object_class)
+        dn, values = addition(self._session.schema, attributes)
+        reader = self._reader(selected, list(attributes), CSN)
+        failed = partial(translate_write, what="adding an entry", creates=True)
+        controls = self._post_read(reader)
+        answer = self._session.change(lambda to: _int(to.add_ext(dn, values, serverctrls=controls)), failed)
+        created = self._answered(answer or self._at(dn, reader), reader)
+        if created is None:
+            raise ConnectionLost("adding an entry: it is not there any more just after it was made")
+        return created
+
+    def update(self, object_class: str, current: Entry, change: Modification) -> Entry:
+        selected = self._selected(object_class)
+        schema = self._session.schema
+        wanted = wish(schema, change)
+        names = list(dict.fromkeys([*current.attributes, *change.put, *change.clear]))
+        reader = self._reader(selected, names, CSN)
+        dn, raw = self._native(selected, current, names)
+        managed = {
+            primary: values
+            for primary, values in values_by_name(schema, raw).items()
+            if any(schema.primary(name) == primary for name in names)
+        }
+        moving = rename(schema, dn, wanted, managed)
+        if moving is not None:
+            dn, raw = self._rename(dn, raw, moving, reader)
+        guard = self._guard(raw)
+        todo = steps(schema, values_by_name(schema, raw), wanted, by_value=not guard)
+        if not todo:
+            return _sound(entry_of(reader, dn, raw))
+        failed = partial(translate_write, what="changing an entry")
+        controls = [*guard, *self._post_read(reader)]
+        answer = self._session.change(lambda to: _int(to.modify_ext(dn, todo, serverctrls=controls)), failed)
+        changed = self._answered(answer or self._at(dn, reader), reader)
+        if changed is None:
+            raise ObjectMissing("changing an entry: it was deleted just after the change")
+        return changed
+
+    def delete(self, object_class: str, current: Entry) -> None:
+        selected = self._selected(object_class)
+        dn, raw = self._native(selected, current, list(current.attributes))
+        failed = partial(translate_write, what="deleting an entry")
+        guard = self._guard(raw)
+        self._session.change(lambda to: _int(to.delete_ext(dn, serverctrls=guard)), failed)
+
+    # -- parts of the above --------------------------------------------------------
+
+    def _rename(self, dn: str, raw: Raw, moving: Rename, reader: EntryReader) -> tuple[str, Raw]:
+        controls = [*self._guard(raw), *self._post_read(reader)]
+
+        def send(to: SimpleLDAPObject) -> int:
+            return _int(to.rename(dn, moving.rdn, moving.parent, int(moving.delete_old), serverctrls=controls))
+
+        failed = partial(translate_write, what="renaming an entry")
+        answer: tuple[str, Raw] | None = self._session.change(send, failed)
+        if answer is None:
+            parent = split(dn).parent if moving.parent is None else moving.parent
+            answer = self._at(f"{moving.rdn},{parent}" if parent else moving.rdn, reader)
+        if answer is None:
+            raise ObjectMissing("renaming an entry: it was deleted just after the change")
+        return answer
+
+    def _guard(self, raw: Raw) -> list[AssertionControl]:
+        """That the entry is what was read, checked by the server in the same moment (RFC 4528)."""
+        csn = first(raw, CSN)
+        if csn is None or not self._session.offers(ldap.CONTROL_ASSERT):
+            return []
+        return [AssertionControl(criticality=True, filterstr=equals(CSN, csn.encode()))]
+
+    def _post_read(self, reader: EntryReader) -> list[PostReadRequest]:
+        return [PostReadRequest(reader.asked)] if self._session.offers(POST_READ) else []
+
+    def _native(self, selected: LdapObject, current: Entry, names: Sequence[str]) -> tuple[str, Raw]:
+        if isinstance(current.native, tuple):
+            return current.native
+        found = self._equal(selected, selected.key, current.key.encode(), names)
+        if len(found) != 1:
+            raise ObjectMissing("it is not there any more")
+        dn, raw = found[0].native
+        return dn, raw
+
+    def _at(self, dn: str, reader: EntryReader) -> tuple[str, Raw] | None:
+        failed = partial(translate_write, what="reading an entry")
+        try:
+            found = self._session.find(dn, ldap.SCOPE_BASE, _ANYTHING, reader.asked, failed)
+        except ObjectMissing:
+            return None
+        return found[0] if found else None
+
+    def _answered(self, answer: tuple[str, Raw] | None, reader: EntryReader) -> Entry | None:
+        return None if answer is None else _sound(entry_of(reader, *answer))
+
+    def _equal(self, selected: LdapObject, attribute: str, value: bytes, names: Sequence[str]) -> list[Entry]:
+        """The entries of this class that the directory thinks have this value."""
+        reader = self._reader(selected, names, CSN)
+        base, scope, filter_text = selected.base, SCOPES[selected.scope], selected.filter
+        if attribute.lower() == DN:
+            try:
+                split(base := value.decode())
+            except (NotADn, UnicodeDecodeError):
+                return []
+            scope = ldap.SCOPE_BASE
+        else:
+            filter_text = both(filter_text, equals(attribute, value))
+        failed = partial(translate, what=f"looking up {attribute}")
+        if attribute.lower() == DN:
+            failed = partial(translate_write, what=f"looking up {attribute}")
+        try:
+            found = self._session.find(base, scope, filter_text, reader.asked, failed, most=_LOOKUP)
+        except ObjectMissing:
+            return []
+        return [_sound(entry_of(reader, dn, raw)) for dn, raw in found if dn]
+
+    def _stream(
+        self, selected: LdapObject, filter_text: str, reader: EntryReader, ending: Ending
+    ) -> Iterator[list[Entry | BadEntry]]:
+        settings = self._settings
+        request = Request(selected, filter_text, reader.asked, settings.page_size, settings.timeout)
+        return stream(self._session, request, reader.entry, ending)
+
+    def _reader(self, selected: LdapObject, names: Sequence[str], *more: str) -> EntryReader:
+        return EntryReader(self._session.schema, selected.key, names, more)
+
+    def _selected(self, object_class: str) -> LdapObject:
+        selected = self._settings.objects.get(object_class)
+        if selected is None:
+            raise ConnectorMisconfigured(
+                f"the connector has no object class {object_class}",
+                hint=f"It has: {', '.join(self._settings.objects)}.",
+            )
+        return selected
+
+
+def _page(made: Sequence[Entry | BadEntry]) -> Page:
+    entries = [one for one in made if type(one) is Entry]
+    if len(entries) == len(made):
+        return Page(entries)
+    return Page(entries, [one for one in made if isinstance(one, BadEntry)])
+
+
+def _sound(made: Entry | BadEntry) -> Entry:
+    if isinstance(made, BadEntry):
+        raise ObjectRefused(f"the entry cannot be taken over: {made.reason}")
+    return made
+
+
+def _int(asked: object) -> int:
+    return int(str(asked))

@@ -1,0 +1,237 @@
+"""Connections to one directory: TLS first, then the login, with a time limit on everything.
+
+The password is asked for when a connection is made and goes straight to the library's bind call. python-ldap's own
+reconnecting connection is not used: it keeps the password to bind again with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any, Final, TypeVar
+
+import ldap
+from ldap.controls import RequestControl
+from ldap.ldapobject import SimpleLDAPObject
+
+from identitymesh.connectors.contract import CredentialSource
+from identitymesh.connectors.kinds.ldap.ber import ANSWERS, POST_READ
+from identitymesh.connectors.kinds.ldap.failures import translate, words
+from identitymesh.connectors.kinds.ldap.settings import LdapSettings
+from identitymesh.connectors.kinds.ldap.subschema import Subschema
+from identitymesh.connectors.kinds.ldap.trust import authorities, diagnose
+from identitymesh.connectors.scrubbing import scrub
+from identitymesh.errors import ConnectionLost, ConnectorError, CredentialRefused, TimedOut, Unreachable
+from identitymesh.redaction import Secret
+
+Result = TypeVar("Result")
+Translate = Callable[[ldap.LDAPError], ConnectorError]
+
+_IDLE: Final = 60.0  # seconds after which a connection is not trusted to be still there; servers hang up on idle ones
+_ONLY_TLS_1_2: Final = {  # priority strings of the two libraries that libldap is built with
+    "GnuTLS": "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2",
+    "OpenSSL": "DEFAULT:!aNULL:!eNULL",
+}
+_BROKEN: Final = (ConnectionLost, TimedOut, Unreachable)
+
+
+class Session:
+    """Opens connections, keeps one for single calls, and knows what the server can do. Close it."""
+
+    def __init__(self, settings: LdapSettings, credentials: CredentialSource) -> None:
+        self._settings = settings
+        self._connect = partial(connect, settings, credentials)
+        self._kept: SimpleLDAPObject | None = None
+        self._used = 0.0
+
+    def close(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            hang_up(kept)
+
+    def connection(self) -> SimpleLDAPObject:
+        """A connection of the caller's own, logged in; to be hung up by the caller."""
+        return self._connect()
+
+    def call(self, action: Callable[[SimpleLDAPObject], Result], failed: Translate) -> Result:
+        """Do something on the kept connection; after a break the next call opens another one."""
+        if self._kept is not None and time.monotonic() - self._used > _IDLE:
+            self.close()
+        if self._kept is None:
+            self._kept = self._connect()
+        self._used = time.monotonic()
+        try:
+            return action(self._kept)
+        except ldap.LDAPError as error:
+            failure = failed(error)
+        if isinstance(failure, _BROKEN):
+            self.close()
+        raise failure
+
+    def find(
+        self, base: str, scope: int, filter_text: str, names: Sequence[str], failed: Translate, *, most: int = 0
+    ) -> list[tuple[str, dict[str, list[bytes]]]]:
+        """A search with a short answer: DN and attributes of each entry. Referrals are left out.
+
+        ``most``: how many entries are wanted at most, 0 for all of them.
+        """
+
+        def action(connection: SimpleLDAPObject) -> list[Any]:
+            found: list[Any] = []
+            asked = connection.search_ext(base, scope, filter_text, list(names), sizelimit=most)
+            try:
+                while True:
+                    kind, data, _, _ = connection.result3(asked, 0, self._settings.timeout)
+                    if kind == ldap.RES_SEARCH_ENTRY:
+                        found += data
+                    elif kind == ldap.RES_SEARCH_RESULT:
+                        return found
+            except ldap.SIZELIMIT_EXCEEDED:
+                if most and len(found) >= most:
+                    return found
+                raise
+
+        return self.call(action, failed)
+
+    def change(
+        self, send: Callable[[SimpleLDAPObject], int], failed: Translate
+    ) -> tuple[str, dict[str, list[bytes]]] | None:
+        """A change that ``send`` starts; what the post-read control answers, if it was asked for."""
+
+        def action(connection: SimpleLDAPObject) -> Any:
+            answer = connection.result4(send(connection), 1, self._settings.timeout, resp_ctrl_classes=ANSWERS)
+            return next((control for control in answer[3] if control.controlType == POST_READ), None)
+
+        control = self.call(action, failed)
+        return None if control is None else (control.dn, control.attributes)
+
+    def offers(self, control: RequestControl | str) -> bool:
+        """Whether the server supports a control, by its object identifier."""
+        return control in self._root.get("supportedControl", ())
+
+    @property
+    def greeting(self) -> str:
+        """What the server says of itself, in a few words."""
+        named = [*self._root.get("vendorName", ()), *self._root.get("vendorVersion", ())]
+        return " ".join(named)[:80]
+
+    @cached_property
+    def _root(self) -> dict[str, list[str]]:
+        """The entry of the server itself (RFC 4512 section 5.1); empty if it may not be read."""
+        names = ("supportedControl", "subschemaSubentry", "vendorName", "vendorVersion")
+        found = self.find("", ldap.SCOPE_BASE, "(objectClass=*)", names, partial(translate, what="reading the root"))
+        return {
+            name: [one.decode(errors="replace") for one in values] for _, raw in found for name, values in raw.items()
+        }
+
+    @cached_property
+    def schema(self) -> Subschema:
+        """The attributes of the directory; without any if they may not be read, and then everything is text."""
+        places = self._root.get("subschemaSubentry") or ["cn=Subschema"]
+        failed = partial(translate, what="reading the schema")
+        try:
+            found = self.find(places[0], ldap.SCOPE_BASE, "(objectClass=subschema)", ["attributeTypes"], failed)
+        except ConnectorError as error:
+            if error.retryable:
+                raise
+            found = []
+        texts = [one.decode(errors="replace") for _, raw in found for one in raw.get("attributeTypes", ())]
+        return Subschema(texts)
+
+
+def connect(settings: LdapSettings, credentials: CredentialSource) -> SimpleLDAPObject:
+    """A connection that is secured and logged in; its password is asked for now.
+
+    Raises:
+        Unreachable, CredentialRefused, ConnectorMisconfigured: with the reason in words.
+    """
+    connection = ldap.initialize(settings.server.uri, trace_level=0)
+    try:
+        _prepare(connection, settings)
+        if settings.starttls:
+            _reach(connection.start_tls_s, settings)
+        _log_in(connection, settings, credentials)
+    except BaseException:
+        hang_up(connection)
+        raise
+    return connection
+
+
+def hang_up(connection: SimpleLDAPObject) -> None:
+    """Never raises."""
+    with contextlib.suppress(ldap.LDAPError, AttributeError):
+        connection.unbind_ext_s()
+
+
+def _prepare(connection: SimpleLDAPObject, settings: LdapSettings) -> None:
+    whole = max(1, round(settings.timeout))
+    connection.timeout = settings.timeout
+    for option, value in (
+        (ldap.OPT_PROTOCOL_VERSION, ldap.VERSION3),
+        (ldap.OPT_REFERRALS, ldap.OPT_OFF),  # following one would send the password to whoever the server names
+        (ldap.OPT_NETWORK_TIMEOUT, settings.timeout),
+        (ldap.OPT_TIMEOUT, settings.timeout),
+        (ldap.OPT_X_KEEPALIVE_IDLE, whole),
+        (ldap.OPT_X_KEEPALIVE_PROBES, 3),
+        (ldap.OPT_X_KEEPALIVE_INTERVAL, max(1, whole // 3)),
+    ):
+        connection.set_option(option, value)
+    if settings.encrypted:
+        connection.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
+        connection.set_option(ldap.OPT_X_TLS_CACERTFILE, authorities(settings))
+        connection.set_option(ldap.OPT_X_TLS_PROTOCOL_MIN, ldap.OPT_X_TLS_PROTOCOL_TLS1_2)
+        connection.set_option(ldap.OPT_X_TLS_CIPHER_SUITE, _ONLY_TLS_1_2[ldap.get_option(ldap.OPT_X_TLS_PACKAGE)])
+        connection.set_option(ldap.OPT_X_TLS_NEWCTX, 0)  # last: it is what takes the others over
+
+
+def _log_in(connection: SimpleLDAPObject, settings: LdapSettings, credentials: CredentialSource) -> None:
+    if settings.bind_dn is None:
+        _reach(lambda: connection.simple_bind_s("", ""), settings)
+        return
+    secret = credentials("bind_password")
+    where = settings.server.place
+    if not secret:  # RFC 4513 section 5.1.2: a bind without a password succeeds as nobody
+        raise CredentialRefused(f"{where}: the bind password is empty")
+    failure: ConnectorError
+    try:
+        _reach(lambda: connection.simple_bind_s(settings.bind_dn, secret.reveal()), settings, secret)
+    except (ldap.INVALID_CREDENTIALS, ldap.INAPPROPRIATE_AUTH, ldap.UNWILLING_TO_PERFORM) as error:
+        failure = CredentialRefused(
+            f"{where} refuses the login: {words(error, partial(scrub, (secret,)))}",
+            hint="Check bind_dn and its password; store a new one with `identitymesh secrets set`.",
+        )
+    else:
+        return
+    # Raised out here, without a cause: frames of the library's exception hold the password.
+    raise failure
+
+
+def _reach(action: Callable[[], object], settings: LdapSettings, secret: Secret | None = None) -> None:
+    """The first call of a connection; what it says when nobody is there is turned into words."""
+    where = settings.server.place
+    failure: ConnectorError
+    try:
+        action()
+    except (ldap.INVALID_CREDENTIALS, ldap.INAPPROPRIATE_AUTH, ldap.UNWILLING_TO_PERFORM):
+        raise
+    except ldap.TIMEOUT:
+        failure = Unreachable(f"{where} did not answer in time")
+    except (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.LOCAL_ERROR, ldap.PROTOCOL_ERROR, ldap.DECODING_ERROR):
+        reason, trust = diagnose(settings)
+        if trust:
+            failure = Unreachable(
+                f"{where} does not prove who it is: {reason}",
+                hint="Set ca_file to the authority of the server's certificate, and the url's host to its name.",
+            )
+        else:
+            hint = "Check host, port, and the network between."
+            failure = Unreachable(f"{where} cannot be reached: {reason}", hint=hint)
+    except ldap.LDAPError as error:
+        failure = translate(error, f"logging in at {where}")
+        if secret is not None:
+            failure.message = scrub((secret,), failure.message)
+    else:
+        return
+    raise failure
