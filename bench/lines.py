@@ -22,8 +22,9 @@ from tests.servers.postgresql import PostgresServer
 from tests.servers.scim import ScimServer
 
 from bench.company import COLUMNS, company, person, silent
+from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import parse
-from identitymesh.secrets.store import OpenRequest, SecretStore
+from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.database import open_database
 from identitymesh.storage.secrets import SqlSecretRows
 

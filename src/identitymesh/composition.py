@@ -316,6 +316,7 @@ def initialise(home: Path | None, database_url: str | None, announce: Callable[[
     from identitymesh.audit import local_actor
     from identitymesh.secrets import setup
     from identitymesh.secrets.process import harden_process
+    from identitymesh.secrets.providers import assert_usable
     from identitymesh.storage import schema
     from identitymesh.storage.secrets import SqlSecretRows
 
@@ -323,6 +324,7 @@ def initialise(home: Path | None, database_url: str | None, announce: Callable[[
     folder = (home or configuration.find_folder()).resolve()
     _create_settings(folder, database_url)
     settings = configuration.load(folder)
+    assert_usable(settings.secrets.provider, settings.means)
     with _logged(settings), closing(_database(settings, create=True)) as database:
         schema.upgrade(database)
         return setup.initialise(

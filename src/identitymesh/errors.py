@@ -16,7 +16,12 @@ MeshError
 │   ├── BackupRefused          a backup that is damaged, forged, or not wanted here
 │   ├── RotationRefused        the new value was not accepted; the old one is in use
 │   ├── RotationUnfinished     a rotation could not be decided (the same command carries on)
-│   └── ProviderError          the provider of secrets is unknown or did not answer
+│   └── ProviderError          the provider of secrets
+│       ├── ProviderMisconfigured  unknown, or its settings are not complete
+│       ├── ProviderUnavailable    it did not answer, or has too much to do (try again)
+│       ├── ProviderDenied         this login may not do that there
+│       ├── ProviderMismatch       its entry belongs to another ref or installation
+│       └── ProviderRefused        it takes no such value
 ├── KeyringError
 │   ├── KeyringExists, KeyringMissing, KeyringSubstituted, KeyringRolledBack, KeyringBroken
 │   ├── KeyringConflict        somebody else changed it first (try again)
@@ -180,7 +185,27 @@ class BackupRefused(SecretError):
 
 class ProviderError(SecretError):
     code = "provider-failed"
+
+
+class ProviderMisconfigured(ProviderError):
+    code = "provider-misconfigured"
+
+
+class ProviderUnavailable(ProviderError):
+    code = "provider-unavailable"
     retryable = True
+
+
+class ProviderDenied(ProviderError):
+    code = "provider-denied"
+
+
+class ProviderMismatch(ProviderError):
+    code = "provider-mismatch"
+
+
+class ProviderRefused(ProviderError):
+    code = "provider-refused"
 
 
 class KeyringError(MeshError):

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from identitymesh.redaction import Secret
+from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import SecretReference, parse
 from identitymesh.secrets.setup import InitResult, initialise
-from identitymesh.secrets.store import OpenRequest, SecretStore
+from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.audit import StoredRecord, read_audit
 from identitymesh.storage.database import Database, open_database
 from identitymesh.storage.secrets import SqlSecretRows

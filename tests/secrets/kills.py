@@ -27,9 +27,10 @@ from identitymesh.secrets.custody.rotation import rotate
 from identitymesh.secrets.custody.service import KeyCustody
 from identitymesh.secrets.custody.station import Station
 from identitymesh.secrets.keyring import KEYRINGS, SlotState
+from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.protectors import Means
 from identitymesh.secrets.references import parse
-from identitymesh.secrets.store import OpenRequest, SecretStore
+from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.custody import SqlCustodyRows
 from identitymesh.storage.database import Database, open_database
 from identitymesh.storage.secrets import SqlSecretRows

@@ -33,10 +33,11 @@ from identitymesh.secrets.custody.service import KeyCustody
 from identitymesh.secrets.custody.station import Station
 from identitymesh.secrets.custody.status import Status, TrialResult
 from identitymesh.secrets.keyring import KEYRINGS, Document, KeyState
+from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import parse
 from identitymesh.secrets.rows import SealedRow
 from identitymesh.secrets.sealing import seal
-from identitymesh.secrets.store import OpenRequest, SecretStore
+from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.custody import SqlCustodyRows
 from tests.secrets.conftest import ACTOR, Installation
 

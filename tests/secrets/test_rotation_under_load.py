@@ -12,8 +12,9 @@ from typing import Any
 from identitymesh.redaction import Secret
 from identitymesh.secrets.custody.rotation import RotationReport, rotate
 from identitymesh.secrets.custody.station import Station
+from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import parse
-from identitymesh.secrets.store import OpenRequest, SecretStore
+from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.custody import SqlCustodyRows
 from identitymesh.storage.database import open_database
 from identitymesh.storage.secrets import SqlSecretRows

@@ -21,9 +21,10 @@ from identitymesh.errors import (
 )
 from identitymesh.redaction import MASKED, Secret
 from identitymesh.secrets.audiences import AudienceUse
+from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import parse
 from identitymesh.secrets.resolver import ConnectorSecrets, RunCredentials, connector_credentials
-from identitymesh.secrets.store import OpenRequest, SecretStore
+from identitymesh.secrets.store import SecretStore
 from tests.secrets.conftest import ACTOR, Installation, make_installation, make_schema
 
 

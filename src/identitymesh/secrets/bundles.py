@@ -16,9 +16,10 @@ from identitymesh.secrets.bundle_format import Bundle, Entry
 from identitymesh.secrets.keyring import Document
 from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.ledger import NOBODY, audience_mac, encode_audience
-from identitymesh.secrets.providers import Held, Wanted, provider_of
+from identitymesh.secrets.lookup import look
+from identitymesh.secrets.providers import wanted
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretTransaction, SecretView
+from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretTransaction
 from identitymesh.secrets.store import SecretStore, installation
 
 Policy = Literal["refuse", "keep", "replace"]
@@ -77,12 +78,14 @@ class Bundles:
             session = self._store.session(view)
             home = installation(view)
             rows = [row for row in view.ledger().values() if keyring is None or row.keyring == keyring]
-            found = {name: _look(view, name, rows, home.provider, session) for name in {row.keyring for row in rows}}
+            looked = look(self._store.providers, view, rows, session, home.provider)
         entries = []
+        found = looked.fetch()
         for row in rows:
-            if row.current_version is None:
+            asked = wanted(row)
+            if asked is None:
                 continue
-            held = found[row.keyring][Wanted(row.ref, row.current_version)]
+            held = found[asked]
             if isinstance(held, SecretError):
                 raise held
             about = (row.owner, row.description, row.cadence_days)
@@ -140,31 +143,24 @@ class Bundles:
         documents = {name: session.open(name) for name in names}
         with self._rows.read() as view:
             active = installation(view).provider
-        providers = {name: provider_of(name, active) for name in names}
+        providers = {name: self._store.providers.of(name, active) for name in names}
+        # A vault is written now, before the transaction; the database is written in it.
+        changes = [(one, providers[one.keyring].put(one.ref, one.value, one.keyring, session)) for one in entries]
         with self._rows.write() as transaction:
             for name, document in documents.items():
                 if not transaction.hold_keyring(name, document.generation):
                     raise KeyringConflict(
                         f"keyring {name}: it changed meanwhile; nothing was stored", hint="Try again."
                     )
-            for entry in entries:
+            for entry, change in changes:
                 row = _own_row(transaction, entry, known.get(entry.ref.text), documents[entry.keyring])
-                version = (
-                    providers[entry.keyring].put(entry.ref, entry.value, entry.keyring, session).record(transaction)
-                )
+                version = change.record(transaction)
                 about = {"owner": entry.owner, "description": entry.description, "cadence_days": entry.cadence_days}
                 given = {name: detail for name, detail in about.items() if detail is not None}
                 now = datetime.now(UTC)
                 transaction.put_ledger(replace(row, current_version=version, changed=now, **given))  # type: ignore[arg-type]
             payload = {"installation": bundle.installation, "refs": [one.ref.text for one in entries]}
             transaction.audit([Record("secret.import", "*", self._actor, payload=payload)])
-
-
-def _look(
-    view: SecretView, keyring: str, rows: Sequence[LedgerRow], active: str, session: KeyringSession
-) -> Mapping[Wanted, Held | SecretError]:
-    wanted = [Wanted(row.ref, row.current_version) for row in rows if row.keyring == keyring and row.current_version]
-    return provider_of(keyring, active).look(view, wanted, session)
 
 
 def _own_row(transaction: SecretTransaction, entry: Entry, before: LedgerRow | None, document: Document) -> LedgerRow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,9 +13,9 @@ from identitymesh.errors import AudienceRefused, KeyringError, MeshError, Refere
 from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.ledger import Destination, decode_audience, read_audience
 from identitymesh.secrets.protectors import NO_MEANS, Means
-from identitymesh.secrets.providers import DATABASE, Held, Provider, Wanted, find_provider, provider_of
+from identitymesh.secrets.providers import DATABASE, Held, Provider, Providers, Wanted, provider_name
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretView
+from identitymesh.secrets.rows import LedgerRow, SecretRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,9 @@ class SecretProperties:
     problem: str | None = None
 
 
+Findings = Mapping[str, Mapping[Wanted, Held | MeshError]]
+
+
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
     """What verifying one ref found: versions that were opened, and what is wrong, in words."""
@@ -55,12 +58,13 @@ class VerifyResult:
 class Inventory:
     """Looks at all secrets at once."""
 
-    def __init__(self, rows: SecretRows, host: Path, means: Means = NO_MEANS) -> None:
+    def __init__(self, rows: SecretRows, host: Path, providers: Providers, means: Means = NO_MEANS) -> None:
         self._rows = rows
+        self._providers = providers
         self._host = host
         self._means = means
 
-    def list(self) -> Sequence[SecretProperties]:
+    def properties(self) -> Sequence[SecretProperties]:
         """Every ledger row as properties, by ref."""
         with self._rows.read() as view:
             session = KeyringSession(self._host, view, means=self._means)
@@ -72,7 +76,9 @@ class Inventory:
         with self._rows.read() as view:
             session = KeyringSession(self._host, view, means=self._means)
             ledger = view.ledger()
-            found, lost = _find_all(view, ledger, session)
+            installation = view.installation()
+        active = installation.provider if installation else DATABASE
+        found, lost = self._find_all(ledger, active, session)
         results = [_verify(row, found.get(ref, {}), session) for ref, row in sorted(ledger.items())]
         results += [VerifyResult(ref, "", 0, ("values are stored, but it has no ledger row",)) for ref in lost]
         failed = [result.ref for result in results if not result.ok]
@@ -81,44 +87,48 @@ class Inventory:
             transaction.audit([Record("secret.verify", "*", actor, FAILED if failed else DONE, payload=payload)])
         return results
 
+    def _find_all(
+        self, ledger: Mapping[str, LedgerRow], active: str, session: KeyringSession
+    ) -> tuple[Findings, list[str]]:
+        """Everything stored, by ref; and the refs that the ledger does not know."""
+        found: dict[str, dict[Wanted, Held | MeshError]] = {}
+        lost: set[str] = set()
+        for name in dict.fromkeys((DATABASE, active)):
+            rows = {ref: row for ref, row in ledger.items() if provider_name(row.keyring, active) == name}
+            try:
+                provider = self._providers.find(name)
+                stored, unknown = self._stored(provider, rows, set(ledger))
+                lost |= unknown
+                asked = _asked(rows.values(), stored)
+                with self._rows.read() as view:
+                    here = provider.look(view, asked, session)
+                for item, held in provider.fetch(asked, here).items():
+                    found.setdefault(item.ref, {})[item] = held
+            except MeshError as error:
+                for row in rows.values():
+                    found.setdefault(row.ref, {})[Wanted(row.ref, row.current_version or "")] = error
+        return found, sorted(lost)
 
-Findings = Mapping[str, Mapping[Wanted, Held | MeshError]]
+    def _stored(
+        self, provider: Provider, rows: Mapping[str, LedgerRow], known: set[str]
+    ) -> tuple[Mapping[str, Sequence[str]], set[str]]:
+        refs = provider.list(self._rows)
+        stored = provider.versions(self._rows, sorted(rows))
+        lost = set(refs) - known
+        if lost:  # perhaps stored or deleted while we looked
+            with self._rows.read() as view:
+                lost -= set(view.ledger(lost))
+            lost &= set(provider.list(self._rows))
+        return {ref: versions for ref, versions in stored.items() if ref in rows}, lost
 
 
-def _find_all(view: SecretView, ledger: Mapping[str, LedgerRow], session: KeyringSession) -> tuple[Findings, list[str]]:
-    """Everything stored, by ref; and the refs that the ledger does not know."""
-    installation = view.installation()
-    active = installation.provider if installation else DATABASE
-    found: dict[str, dict[Wanted, Held | MeshError]] = {}
-    lost: set[str] = set()
-    for provider, rows in _by_provider(ledger, active, found).values():
-        stored = provider.versions(view)
-        lost |= set(stored) - set(ledger)
-        wanted = [Wanted(ref, version) for ref in rows for version in stored.get(ref, ())]
-        wanted += [
-            Wanted(row.ref, version)
-            for row in rows.values()
-            for version in (row.current_version, row.pending_version)
-            if version is not None and version not in stored.get(row.ref, ())
-        ]
-        for item, held in provider.look(view, wanted, session).items():
-            found.setdefault(item.ref, {})[item] = held
-    return found, sorted(lost)
-
-
-def _by_provider(
-    ledger: Mapping[str, LedgerRow], active: str, found: dict[str, dict[Wanted, Held | MeshError]]
-) -> dict[str, tuple[Provider, dict[str, LedgerRow]]]:
-    # The database is always looked through: application secrets and what a migration left behind are there.
-    grouped: dict[str, tuple[Provider, dict[str, LedgerRow]]] = {DATABASE: (find_provider(DATABASE), {})}
-    for ref, row in ledger.items():
-        try:
-            provider = provider_of(row.keyring, active)
-        except MeshError as error:
-            found.setdefault(ref, {})[Wanted(ref, row.current_version or "")] = error
-            continue
-        grouped.setdefault(provider.name, (provider, {}))[1][ref] = row
-    return grouped
+def _asked(rows: Iterable[LedgerRow], stored: Mapping[str, Sequence[str]]) -> list[Wanted]:
+    """Every version that is stored, and those that the ledger names though they are not."""
+    named = [(row.ref, version) for row in rows for version in (row.current_version, row.pending_version)]
+    asked = [Wanted(ref, version) for ref, versions in stored.items() for version in versions]
+    return asked + [
+        Wanted(ref, version) for ref, version in named if version is not None and version not in stored.get(ref, ())
+    ]
 
 
 def _verify(row: LedgerRow, found: Mapping[Wanted, Held | MeshError], session: KeyringSession) -> VerifyResult:

@@ -1,40 +1,67 @@
 """What keeps the values: the contract that each file under ``stores/`` implements, and how one is found.
 
-A provider is told the keyring session, because ``database`` seals with it; a vault
-ignores it. What needs a network happens outside of transactions (:meth:`Provider.put`,
-:meth:`Held.open`); what must be one with ledger and audit happens inside
-(:meth:`Change.record`).
+A provider keeps values by ref and version, and nothing else: ledger, audience, versions
+in use and audit stay in the product's own database, whatever the provider is. There are
+two sorts. ``database`` seals values itself, in rows (:class:`KeyringSession` holds the
+keys). A vault has custody of its own: it is given the value as Base64 over TLS, and each
+entry names its ref and this installation, which is checked on every read and write.
+
+What needs a network happens outside of transactions: :meth:`Provider.put`,
+:meth:`Provider.fetch`, :meth:`Provider.list` and whatever takes ``rows``. What must be
+one with ledger and audit happens inside: :meth:`Change.record`. A vault writes first, so
+after a kill in between it may hold a version that the ledger does not know: one that was
+set to be current is followed at the next read, one that was pending is passed over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Final, Protocol
 
-from identitymesh.errors import ProviderError, SecretError
+from identitymesh.errors import ProviderMisconfigured, SecretError
 from identitymesh.redaction import Secret
 from identitymesh.secrets import stores
 from identitymesh.secrets.keyring import APPLICATION
 from identitymesh.secrets.keyrings import KeyringSession
+from identitymesh.secrets.protectors import Means
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import SecretTransaction, SecretView
+from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretTransaction, SecretView
 
 DATABASE: Final = "database"
+PINNED: Final = "pinned"  # reads give the version that the ledger names
+CURRENT: Final = "current"  # reads give what the vault calls current, and the ledger follows
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One version of a secret, by the id that its provider gave it."""
+    """One version of a secret, by the id that its provider gave it.
+
+    With ``follow`` it is the version that the ledger calls current, and a vault answers with its own current one
+    instead if that is newer; ``database`` has no other one.
+    """
 
     ref: str
     version: str
+    follow: bool = False
 
 
 class Held(Protocol):
     """A value that is found, but not opened."""
+
+    @property
+    def version(self) -> str:
+        """Which version it is; of a followed one perhaps another than was wanted."""
+
+    @property
+    def outside(self) -> bool:
+        """It was set by somebody else than this product."""
+
+    @property
+    def stale(self) -> int:
+        """Seconds since the provider gave it, where it does not answer now and that is allowed; else 0."""
 
     def check(self) -> None:
         """Prove, as far as that goes without a network, that :meth:`open` will succeed. Raises like it."""
@@ -50,6 +77,22 @@ class Held(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A value that a vault gave. It is in memory until it is used, as a :class:`Secret`."""
+
+    value: Secret
+    version: str
+    outside: bool = False
+    stale: int = 0
+
+    def check(self) -> None:
+        """It is here."""
+
+    def open(self) -> Secret:
+        return self.value
+
+
 class Change(Protocol):
     """Something that a provider did, or will do when it is recorded."""
 
@@ -57,27 +100,107 @@ class Change(Protocol):
         """Finish it inside the transaction of ledger and audit; answers the version id ("" for a deletion)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A change that a vault has made already."""
+
+    version: str = ""
+
+    def record(self, _transaction: SecretTransaction) -> str:
+        return self.version
+
+
+Found = Mapping[Wanted, Held | SecretError]
+
+
 class Provider(Protocol):
-    """Keeps values by ref and version."""
+    """Keeps values by ref and version. Its methods may be called from several threads at once.
+
+    Every method may raise a :class:`~identitymesh.errors.ProviderError`: ``ProviderUnavailable`` (no answer, or
+    throttled beyond the patience of this program), ``ProviderDenied`` (this login may not do that),
+    ``ProviderMismatch`` (the entry names another ref or installation), ``ProviderRefused`` (it takes no such value).
+    """
 
     @property
     def name(self) -> str: ...
 
-    def put(self, ref: SecretReference, value: Secret, keyring: str, session: KeyringSession) -> Change:
-        """A new version of a value. A vault writes it now, ``database`` when it is recorded."""
+    @property
+    def remote(self) -> bool:
+        """It is reached over a network. Then :meth:`look` answers nothing that could be opened before :meth:`fetch`."""
 
-    def look(
-        self, view: SecretView, wanted: Sequence[Wanted], session: KeyringSession
-    ) -> Mapping[Wanted, Held | SecretError]:
+    def put(
+        self, ref: SecretReference, value: Secret, keyring: str, session: KeyringSession, *, pending: bool = False
+    ) -> Change:
+        """A new version of a value. A vault writes it now, ``database`` when it is recorded.
+
+        ``pending``: whoever follows the vault must not take it for current before the ledger says so.
+        """
+
+    def look(self, view: SecretView, wanted: Sequence[Wanted], session: KeyringSession) -> Found:
         """Find versions. Inside a snapshot: no network here."""
 
-    def versions(self, view: SecretView, ref: str | None = None) -> Mapping[str, Sequence[str]]:
-        """Version ids of a ref, or of every ref, oldest first."""
+    def fetch(self, wanted: Sequence[Wanted], found: Found) -> Found:
+        """Ask for what :meth:`look` could not answer, several at once. Outside of every transaction.
 
-    def exists(self, view: SecretView, wanted: Wanted) -> bool: ...
+        What fails is answered for each, so that one entry stops one connector only; after the first
+        ``ProviderUnavailable`` the rest is answered with it, and not asked for.
+        """
 
-    def delete(self, ref: SecretReference) -> Change:
-        """Remove every version."""
+    def list(self, rows: SecretRows) -> Sequence[str]:
+        """The refs of this installation that it has values of, sorted."""
+
+    def versions(self, rows: SecretRows, refs: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Version ids that can be opened, of each of these refs that has any, oldest first."""
+
+    def exists(self, rows: SecretRows, wanted: Wanted) -> bool:
+        """Whether it could be opened, as far as the provider tells without opening it."""
+
+    def retire(self, ref: SecretReference, versions: Sequence[str]) -> Change:
+        """Destroy these versions, or where a vault has nothing better make them unreadable. None is current."""
+
+    def delete(self, ref: SecretReference, *, purge: bool = False) -> Change:
+        """Remove every version; one that is gone already is no error.
+
+        Where a vault keeps what is deleted for a while, ``purge`` asks it not to.
+        """
+
+    def check(self, rows: SecretRows) -> None:
+        """Ask it something that shows that it answers, and answers to us. For ``doctor``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a provider is built from. Building asks nobody; the calls are for when it is used.
+
+    ``installation`` answers the installation id; ``login`` opens a secret of the keyring ``application``, which
+    the database keeps, and records that.
+    """
+
+    means: Means
+    installation: Callable[[], str]
+    login: Callable[[SecretReference, str], Secret]
+
+
+class Providers:
+    """The providers of one installation. One that is built is kept: its connections and its login live as long."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._built: dict[str, Provider] = {}
+
+    def find(self, name: str) -> Provider:
+        """The provider of this name; there is no other one to fall back to.
+
+        Raises:
+            ProviderMisconfigured: this program has none of that name, or its settings are not complete.
+        """
+        if name not in self._built:
+            self._built[name] = build_provider(name, self._setup)
+        return self._built[name]
+
+    def of(self, keyring: str, active: str) -> Provider:
+        """The provider of the secrets of a keyring."""
+        return self.find(provider_name(keyring, active))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,30 +212,40 @@ class Finding:
     hint: str
 
 
+def wanted(row: LedgerRow) -> Wanted | None:
+    """What opening a secret asks its provider for. A pinned one, and one that is being rotated, is never followed."""
+    if row.current_version is None:
+        return None
+    return Wanted(row.ref, row.current_version, row.follow != PINNED and row.pending_version is None)
+
+
 def known_providers() -> tuple[str, ...]:
     """The names of the providers that this program has: the modules under ``stores/``."""
-    return tuple(sorted(module.name.replace("_", "-") for module in iter_modules(stores.__path__)))
+    return tuple(
+        sorted(one.name.replace("_", "-") for one in iter_modules(stores.__path__) if not one.name.startswith("_"))
+    )
 
 
-def find_provider(name: str) -> Provider:
-    """The provider of this name; there is no other one to fall back to.
-
-    Raises:
-        ProviderError: this program has none of that name.
-    """
+def build_provider(name: str, setup: Setup) -> Provider:
+    """A new provider. Raises as :meth:`Providers.find`."""
     if name not in known_providers():
         raise unknown_provider(name)
-    provider: Provider = import_module(f"{stores.__name__}.{name.replace('-', '_')}").build()
+    provider: Provider = import_module(f"{stores.__name__}.{name.replace('-', '_')}").build(setup)
     return provider
 
 
-def provider_of(keyring: str, active: str) -> Provider:
+def assert_usable(name: str, means: Means) -> None:
+    """Raise as :meth:`Providers.find` does, without an installation."""
+    build_provider(name, Setup(means, lambda: "", lambda _ref, _purpose: Secret(b"")))
+
+
+def provider_name(keyring: str, active: str) -> str:
     """Secrets of the application stay in the database: the login to a vault cannot be kept in that vault."""
-    return find_provider(DATABASE if keyring == APPLICATION else active)
+    return DATABASE if keyring == APPLICATION else active
 
 
-def unknown_provider(name: str) -> ProviderError:
-    return ProviderError(
+def unknown_provider(name: str) -> ProviderMisconfigured:
+    return ProviderMisconfigured(
         f"unknown provider of secrets {name[:40]!r}",
         hint=f"This program knows {', '.join(known_providers())}. No other one is used in its place.",
     )

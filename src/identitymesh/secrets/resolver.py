@@ -15,8 +15,9 @@ from typing import Final, Protocol
 
 from identitymesh.errors import SecretMissing
 from identitymesh.redaction import Secret
+from identitymesh.secrets.openings import OpenRequest, Release
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.store import OpenRequest, Release, SecretStore
+from identitymesh.secrets.store import SecretStore
 
 ROTATION_SECONDS: Final = 10.0  # a password that was changed at its server becomes current well before
 ROTATION_PAUSE: Final = 0.2

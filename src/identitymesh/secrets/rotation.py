@@ -20,13 +20,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from identitymesh.audit import Record
-from identitymesh.errors import KeyringConflict, RotationRefused, SecretRefused, UsageError
+from identitymesh.errors import KeyringConflict, RotationRefused, SecretError, SecretRefused, UsageError
 from identitymesh.redaction import Secret
-from identitymesh.secrets.providers import provider_of
+from identitymesh.secrets.keyring import CONNECTORS
+from identitymesh.secrets.openings import missing
+from identitymesh.secrets.providers import PINNED, Change, Provider, wanted
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import SecretRows, SecretTransaction, SecretView
+from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretTransaction, SecretView
 from identitymesh.secrets.sealing import check_value
-from identitymesh.secrets.store import TRIES, SecretStore, installation, missing
+from identitymesh.secrets.store import TRIES, SecretStore, installation
 
 PENDING: Final = "pending"
 CHANGING: Final = "changing"
@@ -77,9 +79,6 @@ class RotationTransaction(SecretTransaction, RotationView, Protocol):
         """Insert or replace the rotation of a ref."""
 
     def delete_rotation(self, ref: str) -> None: ...
-
-    def delete_versions(self, ref: str, versions: Sequence[str]) -> None:
-        """Remove these sealed versions of the ``database`` provider."""
 
 
 class RotationRows(SecretRows, Protocol):
@@ -140,7 +139,7 @@ class Rotations:
         if known is None:
             raise missing(ref.text)
         document = session.open(known.keyring)
-        change = provider_of(known.keyring, active).put(ref, value, known.keyring, session)
+        change = self._store.providers.of(known.keyring, active).put(ref, value, known.keyring, session, pending=True)
         now = datetime.now(UTC)
         with self._rows.write() as transaction:
             if not transaction.hold_keyring(known.keyring, document.generation):
@@ -201,15 +200,50 @@ class Rotations:
 
     def drop(self, rotation: RotationRow, reason: str, actor: str) -> None:
         """Forget the pending version. The caller knows that it is not valid at any server."""
+        provider, known = self._provider(rotation.ref)
+        restored = self._restored(provider, known) if known is not None and provider.remote else None
+        retired = provider.retire(SecretReference(rotation.ref), [rotation.new_version])
         with self._rows.write() as transaction:
             row = transaction.lock_ledger(rotation.ref)
             _still(transaction, rotation)
             if row is not None and row.pending_version == rotation.new_version:
-                transaction.put_ledger(replace(row, pending_version=None))
-            transaction.delete_versions(rotation.ref, [rotation.new_version])
+                row = replace(row, pending_version=None)
+                if restored is not None and known is not None and row.current_version == known.current_version:
+                    row = replace(row, current_version=restored.record(transaction))
+                transaction.put_ledger(row)
+            retired.record(transaction)
             transaction.delete_rotation(rotation.ref)
             payload = {"new": rotation.new_version, "reason": reason}
             transaction.audit([Record("secret.rotate-drop", rotation.ref, actor, payload=payload)])
+
+    def _provider(self, ref: str) -> tuple[Provider, LedgerRow | None]:
+        with self._rows.read() as view:
+            row = view.ledger([ref]).get(ref)
+            active = installation(view).provider
+        return self._store.providers.of(row.keyring if row else CONNECTORS, active), row
+
+    def _old(self, provider: Provider, row: LedgerRow) -> Sequence[str]:
+        stored = provider.versions(self._rows, [row.ref]).get(row.ref, ())
+        # Asked after the list: what was set in a vault before it and followed only now is none of the old ones.
+        now = self._store.versions([row.ref]).get(row.ref, ())
+        with self._rows.read() as view:
+            rotation = view.rotation(row.ref)
+        if rotation is not None and rotation.open:
+            return []
+        return [one for one in stored if one not in {*now, row.current_version, row.pending_version}]
+
+    def _restored(self, provider: Provider, row: LedgerRow) -> Change | None:
+        """A vault calls the newest version current. So that its operators see the right one, it is set once more."""
+        asked = wanted(replace(row, follow=PINNED))
+        if asked is None:
+            return None
+        with self._rows.read() as view:
+            session = self._store.session(view)
+            here = provider.look(view, [asked], session)
+        held = provider.fetch([asked], here)[asked]
+        if isinstance(held, SecretError):
+            raise held
+        return provider.put(SecretReference(row.ref), held.open(), row.keyring, session)
 
     def retire(self, ref: SecretReference | None, actor: str) -> Sequence[Retired]:
         """Destroy old versions: of this ref now, or (``None``) of all whose time has come.
@@ -232,14 +266,20 @@ class Rotations:
         return [one for name in names if (one := self._retire(name, actor)) is not None]
 
     def _retire(self, ref: str, actor: str) -> Retired | None:
+        provider, known = self._provider(ref)
+        if known is None:
+            return None
+        old = self._old(provider, known)
+        change = provider.retire(SecretReference(ref), old) if provider.remote else None
         with self._rows.write() as transaction:
             row = transaction.lock_ledger(ref)
             rotation = transaction.rotation(ref)
             if row is None or (rotation is not None and rotation.open):
                 return None
-            kept = {row.current_version, row.pending_version}
-            old = [str(number) for _ref, number in transaction.version_numbers(ref) if str(number) not in kept]
-            transaction.delete_versions(ref, old)
+            if change is None:
+                old = [one for one in old if one not in (row.current_version, row.pending_version)]
+                change = provider.retire(SecretReference(ref), old)
+            change.record(transaction)
             transaction.delete_rotation(ref)
             transaction.audit([Record("secret.retire", ref, actor, payload={"versions": old})])
         return Retired(ref, tuple(old))

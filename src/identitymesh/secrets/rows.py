@@ -83,6 +83,7 @@ class LedgerRow:
     last_used: datetime | None = None
     last_used_version: str | None = None
     last_used_by: str | None = None
+    follow: str = "current"  # or "pinned": a vault's own current version is then not followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,8 @@ class SecretView(Protocol):
     def sealed(self, wanted: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], SealedRow]:
         """The stored versions among (ref, version) pairs."""
 
-    def version_numbers(self, ref: str | None = None) -> Sequence[tuple[str, int]]:
-        """(ref, version) of every stored version of a ref, or of all, in that order."""
+    def version_numbers(self, refs: Iterable[str] | None = None) -> Sequence[tuple[str, int]]:
+        """(ref, version) of every stored version of these refs, or of all, each ref's in order."""
 
 
 class SecretTransaction(SecretView, Protocol):
@@ -165,6 +166,9 @@ class SecretTransaction(SecretView, Protocol):
     def insert_sealed(self, row: SealedRow) -> None: ...
 
     def delete_sealed(self, ref: str) -> int: ...
+
+    def delete_versions(self, ref: str, versions: Sequence[int]) -> None:
+        """Remove these sealed versions of the ``database`` provider."""
 
     def delete_ledger(self, ref: str) -> bool: ...
 

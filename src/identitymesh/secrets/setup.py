@@ -35,7 +35,7 @@ from identitymesh.secrets.keyring import KEYRINGS, DataKey, Document, KeyState, 
 from identitymesh.secrets.opentest import Attempt, open_in_fresh_process
 from identitymesh.secrets.private_files import sync_directory
 from identitymesh.secrets.protectors import HOST_FILE, RECOVERY, Place, find_protector
-from identitymesh.secrets.providers import find_provider
+from identitymesh.secrets.providers import known_providers, unknown_provider
 from identitymesh.secrets.rows import InstallationRow, KeyringRow, SecretRows, SecretTransaction, SlotRow
 from identitymesh.secrets.sealing import KEY_BYTES, KEYSET_ID_BYTES
 
@@ -94,7 +94,8 @@ def initialise(
         KeyringBroken: a fresh process could not open what was made; nothing was stored.
         Exception: whatever ``announce`` raises; nothing was stored.
     """
-    find_provider(provider)
+    if provider not in known_providers():
+        raise unknown_provider(provider)
     check_new(rows, host)
     installation = str(uuid.uuid4())
     recovery_key = new_identity()

@@ -7,72 +7,40 @@ request, so that one bad row, or one closed keyring, stops one connector only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from identitymesh.audit import Record
-from identitymesh.audit.records import DONE, FAILED, REFUSED
 from identitymesh.errors import (
-    AudienceRefused,
     KeyringConflict,
     KeyringMissing,
     MeshError,
+    ProviderMisconfigured,
     SecretError,
-    SecretMissing,
     UsageError,
 )
 from identitymesh.redaction import Secret
 from identitymesh.secrets.audiences import Audiences
 from identitymesh.secrets.inventory import Inventory, SecretProperties, VerifyResult
-from identitymesh.secrets.keyring import CONNECTORS, KEYRINGS
+from identitymesh.secrets.keyring import APPLICATION, CONNECTORS, KEYRINGS
 from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.ledger import (
     NOBODY,
     audience_mac,
-    check_audience,
-    destinations,
     encode_audience,
-    read_audience,
 )
+from identitymesh.secrets.lookup import Looked, look, note
+from identitymesh.secrets.openings import OpenRequest, Release, judge, missing, told
 from identitymesh.secrets.protectors import NO_MEANS, Means
-from identitymesh.secrets.providers import Finding, Held, Wanted, find_provider, provider_of
+from identitymesh.secrets.providers import PINNED, Finding, Providers, Setup, wanted
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import InstallationRow, LedgerRow, SecretRows, SecretTransaction, SecretView, Use
+from identitymesh.secrets.rows import InstallationRow, LedgerRow, SecretRows, SecretTransaction, SecretView
 from identitymesh.secrets.sealing import check_value
 
 TRIES: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRequest:
-    """Who asks for a value, where it will be sent (every ``host:port``), and what for, in words."""
-
-    ref: SecretReference
-    connector: str
-    endpoints: tuple[str, ...]
-    purpose: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """The answer to one request, already in the audit trail. Nothing is unsealed until :meth:`open`."""
-
-    request: OpenRequest
-    version: str | None
-    answer: Held | MeshError
-
-    def open(self) -> Secret:
-        """The value.
-
-        Raises:
-            SecretError, KeyringError: why there is none.
-        """
-        if isinstance(self.answer, MeshError):
-            raise self.answer
-        return self.answer.open()
 
 
 class SecretStore:
@@ -82,8 +50,13 @@ class SecretStore:
         self._rows = rows
         self._host = host
         self._means = means
+        self.providers = Providers(Setup(means, self._id, self._login))
         self.audience = Audiences(rows, host, means)
-        self._inventory = Inventory(rows, host, means)
+        self._inventory = Inventory(rows, host, self.providers, means)
+
+    def _id(self) -> str:
+        with self._rows.read() as view:
+            return installation(view).id
 
     # Writing
 
@@ -131,7 +104,7 @@ class SecretStore:
             raise UsageError(f"there is no keyring {name[:40]!r}", hint=f"The keyrings are {', '.join(KEYRINGS)}.")
         document = session.open(name)
         empty_mac = audience_mac(document, ref.text, NOBODY)
-        change = provider_of(name, active).put(ref, value, name, session)
+        change = self.providers.of(name, active).put(ref, value, name, session)
         now = datetime.now(UTC)
         new = LedgerRow(ref.text, name, encode_audience(NOBODY), empty_mac, created=now, changed=now)
         with self._rows.write() as transaction:
@@ -146,18 +119,19 @@ class SecretStore:
             transaction.audit([Record("secret.set", ref.text, actor, payload=payload)])
         return version
 
-    def delete(self, ref: SecretReference, *, actor: str) -> None:
-        """Remove a secret, its history and its ledger row.
+    def delete(self, ref: SecretReference, *, actor: str, purge: bool = False) -> None:
+        """Remove a secret, its history and its ledger row; see :meth:`Provider.delete` for ``purge``.
 
         Raises:
             SecretMissing: there is none.
+            ProviderError: a vault did not do it; the ledger is as it was.
         """
         with self._rows.read() as view:
             active = installation(view).provider
             row = view.ledger([ref.text]).get(ref.text)
         if row is None:
             raise missing(ref.text)
-        change = provider_of(row.keyring, active).delete(ref)
+        change = self.providers.of(row.keyring, active).delete(ref, purge=purge)
         with self._rows.write() as transaction:
             change.record(transaction)
             if not transaction.delete_ledger(ref.text):
@@ -180,8 +154,9 @@ class SecretStore:
         with self._rows.read() as view:
             session = KeyringSession(self._host, view, means=self._means)
             ledger = view.ledger({request.ref.text for request in asked})
-            found = self._look(view, ledger, session)
-        releases = {request: _judge(request, ledger.get(request.ref.text), found, session) for request in asked}
+            looked = self._look(view, ledger, session)
+        found = looked.fetch()
+        releases = {request: judge(request, ledger.get(request.ref.text), found, session) for request in asked}
         self._record("secret.open", releases.values(), actor, run)
         return releases
 
@@ -214,10 +189,27 @@ class SecretStore:
         with self._rows.read() as view:
             session = KeyringSession(self._host, view, means=self._means)
             ledger = view.ledger([ref.text])
-            found = self._look(view, ledger, session)
+            looked = self._look(view, ledger, session)
         request = OpenRequest(ref, actor, (), "revealed to a person")
-        release = _judge(request, ledger.get(ref.text), found, session, ask_audience=False)
+        release = judge(request, ledger.get(ref.text), looked.fetch(), session, ask_audience=False)
         self._record("secret.reveal", [release], actor, None)
+        return release.open()
+
+    def _login(self, ref: SecretReference, purpose: str) -> Secret:
+        """What a provider logs in with: of the keyring ``application``, which no vault holds. Recorded first."""
+        with self._rows.read() as view:
+            session = self.session(view)
+            ledger = view.ledger([ref.text])
+            looked = self._look(view, ledger, session)
+        row = ledger.get(ref.text)
+        if row is not None and row.keyring != APPLICATION:
+            raise ProviderMisconfigured(
+                f"{ref} is in the keyring {row.keyring}: what opens a vault cannot come from the vault",
+                hint=f"Store it for the application: identitymesh secrets set {ref} --keyring application",
+            )
+        request = OpenRequest(ref, "", (), purpose)
+        release = judge(request, row, looked.fetch(), session, ask_audience=False)
+        self._record("secret.login", [release], "provider", None)
         return release.open()
 
     def session(self, view: SecretView) -> KeyringSession:
@@ -233,9 +225,9 @@ class SecretStore:
         with self._rows.read() as view:
             session = self.session(view)
             ledger = view.ledger([request.ref.text])
-            pinned = {ref: replace(row, current_version=version) for ref, row in ledger.items()}
-            found = self._look(view, pinned, session)
-        release = _judge(request, pinned.get(request.ref.text), found, session)
+            pinned = {ref: replace(row, current_version=version, follow=PINNED) for ref, row in ledger.items()}
+            looked = self._look(view, pinned, session)
+        release = judge(request, pinned.get(request.ref.text), looked.fetch(), session)
         self._record("secret.open", [release], actor, None)
         return release.open()
 
@@ -243,47 +235,26 @@ class SecretStore:
         """Whether this is the stored value. Nothing leaves, so nothing is recorded."""
         with self._rows.read() as view:
             session = self.session(view)
-            ledger = view.ledger([ref.text])
-            found = self._look(view, ledger, session)
-        return any(not isinstance(held, SecretError) and held.open() == value for held in found.values())
+            looked = self._look(view, view.ledger([ref.text]), session)
+        found = looked.fetch().values()
+        return any(not isinstance(held, SecretError) and held.open() == value for held in found)
 
     def versions(self, refs: Iterable[str]) -> Mapping[str, tuple[str | None, str | None]]:
-        """Current and pending version of each ref that is stored."""
+        """Current and pending version of each ref that is stored; a vault that is followed is asked."""
         with self._rows.read() as view:
-            return {ref: (row.current_version, row.pending_version) for ref, row in view.ledger(refs).items()}
+            ledger = view.ledger(refs)
+            looked = self._look(view, ledger, self.session(view))
+        followed = {one.ref: held.version for one, held in looked.followed().items()}
+        return {ref: (followed.get(ref, row.current_version), row.pending_version) for ref, row in ledger.items()}
 
-    def _look(
-        self, view: SecretView, ledger: Mapping[str, LedgerRow], session: KeyringSession
-    ) -> Mapping[Wanted, Held | SecretError]:
-        active = installation(view).provider
-        by_keyring: dict[str, list[Wanted]] = {}
-        for row in ledger.values():
-            if row.current_version is not None:
-                by_keyring.setdefault(row.keyring, []).append(Wanted(row.ref, row.current_version))
-        found: dict[Wanted, Held | SecretError] = {}
-        for keyring, wanted in by_keyring.items():
-            try:
-                found.update(provider_of(keyring, active).look(view, wanted, session))
-            except SecretError as error:
-                found.update(dict.fromkeys(wanted, error))
-        return found
+    def _look(self, view: SecretView, ledger: Mapping[str, LedgerRow], session: KeyringSession) -> Looked:
+        return look(self.providers, view, ledger.values(), session, installation(view).provider)
 
-    def _record(self, action: str, releases: Iterable[Release], actor: str, run: str | None) -> None:
+    def _record(self, action: str, releases: Collection[Release], actor: str, run: str | None) -> None:
         now = datetime.now(UTC)
-        records: list[Record] = []
-        uses: list[Use] = []
-        for release in releases:
-            request = release.request
-            payload: dict[str, object] = {"version": release.version or "", "purpose": request.purpose}
-            if action == "secret.open":
-                payload |= {"connector": request.connector, "endpoints": list(request.endpoints)}
-            error = release.answer if isinstance(release.answer, MeshError) else None
-            if error is not None:
-                payload["error"] = error.code
-            elif release.version is not None:
-                uses.append(Use(request.ref.text, release.version, request.connector))
-            records.append(Record(action, request.ref.text, actor, _outcome(error), run, payload, now))
+        records, uses = told(action, releases, actor, run, now)
         with self._rows.write() as transaction:
+            note(transaction, (one.followed for one in releases if one.followed is not None), actor, now)
             transaction.audit(records)
             transaction.mark_used(uses, now)
 
@@ -293,14 +264,15 @@ class SecretStore:
         """Whether a value is stored; neither opens nor records it. Needs no key."""
         with self._rows.read() as view:
             row = view.ledger([ref.text]).get(ref.text)
-            if row is None or row.current_version is None:
-                return False
-            provider = provider_of(row.keyring, installation(view).provider)
-            return provider.exists(view, Wanted(row.ref, row.current_version))
+            active = installation(view).provider
+        asked = wanted(row) if row is not None else None
+        if row is None or asked is None:
+            return False
+        return self.providers.of(row.keyring, active).exists(self._rows, asked)
 
     def list(self) -> Sequence[SecretProperties]:
         """Properties of every secret, never a value, by ref. Works without a host key; a bad row is listed as such."""
-        return self._inventory.list()
+        return self._inventory.properties()
 
     def verify(self, *, actor: str) -> Sequence[VerifyResult]:
         """Open every version of every secret of every keyring, show none, and record that."""
@@ -312,12 +284,13 @@ class SecretStore:
         """Let the setting choose the provider while nothing is stored; later only say that they differ.
 
         Raises:
-            ProviderError: the setting, or the database, names a provider that this program has not.
+            ProviderMisconfigured: the setting, or the database, names a provider that this program has not, or that
+                the settings do not say enough about.
         """
-        find_provider(wanted)
+        self.providers.find(wanted)
         with self._rows.read() as view:
             active = installation(view).provider
-        find_provider(active)
+        self.providers.find(active)
         if active == wanted:
             return []
         with self._rows.write() as transaction:
@@ -349,10 +322,6 @@ def installation(view: SecretView) -> InstallationRow:
     return row
 
 
-def missing(ref: str) -> SecretMissing:
-    return SecretMissing(f"{ref} is not stored", hint=f"Store it with `identitymesh secrets set {ref}`.")
-
-
 def _own_row(transaction: SecretTransaction, new: LedgerRow) -> LedgerRow:
     """The ledger row of a ref, locked; made if there is none. Two writers of one ref take turns here."""
     row = transaction.lock_ledger(new.ref)
@@ -366,34 +335,3 @@ def _own_row(transaction: SecretTransaction, new: LedgerRow) -> LedgerRow:
             hint="Leave the keyring out, or delete the secret first.",
         )
     return row
-
-
-def _judge(
-    request: OpenRequest,
-    row: LedgerRow | None,
-    found: Mapping[Wanted, Held | SecretError],
-    session: KeyringSession,
-    *,
-    ask_audience: bool = True,
-) -> Release:
-    """May this be released, and can it be? Errors of one request stay with it."""
-    version = row.current_version if row else None
-    try:
-        if row is None or version is None:
-            raise missing(request.ref.text)
-        if ask_audience:
-            audience = read_audience(session.open(row.keyring), row)
-            check_audience(row, audience, destinations(request.connector, request.endpoints))
-        held = found[Wanted(row.ref, version)]
-        if isinstance(held, SecretError):
-            raise held
-        held.check()
-    except MeshError as error:
-        return Release(request, version, error)
-    return Release(request, version, held)
-
-
-def _outcome(error: MeshError | None) -> str:
-    if error is None:
-        return DONE
-    return REFUSED if isinstance(error, AudienceRefused) else FAILED

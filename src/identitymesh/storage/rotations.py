@@ -11,7 +11,6 @@ from sqlalchemy import delete, insert, select
 from identitymesh.secrets.rotation import RotationRow
 from identitymesh.storage.secrets import SqlSecretRows, SqlSecretTransaction, SqlSecretView
 from identitymesh.storage.tables.continuity import secret_rotation
-from identitymesh.storage.tables.secrets import secret
 
 
 class SqlRotationView(SqlSecretView):
@@ -36,10 +35,6 @@ class SqlRotationTransaction(SqlSecretTransaction, SqlRotationView):
 
     def delete_rotation(self, ref: str) -> None:
         self._connection.execute(delete(secret_rotation).where(secret_rotation.c.ref == ref))
-
-    def delete_versions(self, ref: str, versions: Sequence[str]) -> None:
-        numbers = [int(version) for version in versions if version.isdecimal()]
-        self._connection.execute(delete(secret).where(secret.c.ref == ref, secret.c.version.in_(numbers)))
 
 
 class SqlRotationRows(SqlSecretRows):

@@ -87,11 +87,10 @@ class SqlSecretView:
                 found[row["ref"], row["version"]] = SealedRow(**row)
         return found
 
-    def version_numbers(self, ref: str | None = None) -> Sequence[tuple[str, int]]:
+    def version_numbers(self, refs: Iterable[str] | None = None) -> Sequence[tuple[str, int]]:
         query = select(secret.c.ref, secret.c.version).order_by(secret.c.ref, secret.c.version)
-        if ref is not None:
-            query = query.where(secret.c.ref == ref)
-        return [(name, number) for name, number in self._connection.execute(query)]
+        queries = [query] if refs is None else [query.where(secret.c.ref.in_(chunk)) for chunk in chunks(refs)]
+        return [(name, number) for one in queries for name, number in self._connection.execute(one)]
 
 
 class SqlSecretTransaction(SqlSecretView):
@@ -156,6 +155,9 @@ class SqlSecretTransaction(SqlSecretView):
 
     def delete_sealed(self, ref: str) -> int:
         return self._connection.execute(delete(secret).where(secret.c.ref == ref)).rowcount
+
+    def delete_versions(self, ref: str, versions: Sequence[int]) -> None:
+        self._connection.execute(delete(secret).where(secret.c.ref == ref, secret.c.version.in_(versions)))
 
     def delete_ledger(self, ref: str) -> bool:
         return self._connection.execute(delete(secret_ledger).where(secret_ledger.c.ref == ref)).rowcount == 1

@@ -11,16 +11,16 @@ from typing import Final
 from identitymesh.errors import SecretBroken, SecretError, SecretMissing
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyrings import KeyringSession
-from identitymesh.secrets.providers import Change, Held, Provider, Wanted
+from identitymesh.secrets.providers import Change, Found, Held, Provider, Setup, Wanted
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import SealedRow, SecretTransaction, SecretView
+from identitymesh.secrets.rows import SealedRow, SecretRows, SecretTransaction, SecretView
 from identitymesh.secrets.sealing import Context, read_header, seal, unseal
 
 NAME: Final = "database"
 NEVER: Final = 0
 
 
-def build() -> Provider:
+def build(_setup: Setup | None = None) -> Provider:
     return DatabaseProvider()
 
 
@@ -28,13 +28,15 @@ class DatabaseProvider:
     """Seals with the primary data key of the secret's keyring; a version is a number that counts from 1."""
 
     name = NAME
+    remote = False
 
-    def put(self, ref: SecretReference, value: Secret, keyring: str, session: KeyringSession) -> Change:
+    def put(
+        self, ref: SecretReference, value: Secret, keyring: str, session: KeyringSession, *, pending: bool = False
+    ) -> Change:
+        del pending  # what is current, the ledger alone says
         return _Put(ref.text, value, keyring, session)
 
-    def look(
-        self, view: SecretView, wanted: Sequence[Wanted], session: KeyringSession
-    ) -> Mapping[Wanted, Held | SecretError]:
+    def look(self, view: SecretView, wanted: Sequence[Wanted], session: KeyringSession) -> Found:
         numbers = {item: _number(item.version) for item in wanted}
         rows = view.sealed((item.ref, number) for item, number in numbers.items() if number is not None)
         found: dict[Wanted, Held | SecretError] = {}
@@ -43,18 +45,36 @@ class DatabaseProvider:
             found[item] = _missing(item) if row is None else _Held(row, session)
         return found
 
-    def versions(self, view: SecretView, ref: str | None = None) -> Mapping[str, Sequence[str]]:
-        found: dict[str, list[str]] = {}
-        for name, number in view.version_numbers(ref):
-            found.setdefault(name, []).append(str(number))
+    def fetch(self, wanted: Sequence[Wanted], found: Found) -> Found:
+        del wanted
         return found
 
-    def exists(self, view: SecretView, wanted: Wanted) -> bool:
-        number = _number(wanted.version)
-        return number is not None and bool(view.sealed([(wanted.ref, number)]))
+    def list(self, rows: SecretRows) -> Sequence[str]:
+        with rows.read() as view:
+            return sorted({ref for ref, _number in view.version_numbers()})
 
-    def delete(self, ref: SecretReference) -> Change:
+    def versions(self, rows: SecretRows, refs: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        with rows.read() as view:
+            for name, number in view.version_numbers(refs):
+                found.setdefault(name, []).append(str(number))
+        return found
+
+    def exists(self, rows: SecretRows, wanted: Wanted) -> bool:
+        number = _number(wanted.version)
+        with rows.read() as view:
+            return number is not None and bool(view.sealed([(wanted.ref, number)]))
+
+    def retire(self, ref: SecretReference, versions: Sequence[str]) -> Change:
+        return _Retire(ref.text, versions)
+
+    def delete(self, ref: SecretReference, *, purge: bool = False) -> Change:
+        del purge  # nothing is kept of what is deleted
         return _Delete(ref.text)
+
+    def check(self, rows: SecretRows) -> None:
+        with rows.read() as view:
+            view.installation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +87,7 @@ class _Put:
     def record(self, transaction: SecretTransaction) -> str:
         # The number is part of what is sealed, so sealing waits for it: computation only, nothing is waited for.
         key = self.session.open(self.keyring).primary()
-        number = max((number for _ref, number in transaction.version_numbers(self.ref)), default=0) + 1
+        number = max((number for _ref, number in transaction.version_numbers([self.ref])), default=0) + 1
         sealed = seal(self.value, key, Context(self.keyring, NAME, self.ref, number, NEVER))
         now = datetime.now(UTC)
         transaction.insert_sealed(SealedRow(self.ref, number, self.keyring, key.key_id, sealed, now, NEVER))
@@ -84,9 +104,26 @@ class _Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class _Retire:
+    ref: str
+    versions: Sequence[str]
+
+    def record(self, transaction: SecretTransaction) -> str:
+        numbers = [number for version in self.versions if (number := _number(version)) is not None]
+        transaction.delete_versions(self.ref, numbers)
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
 class _Held:
     row: SealedRow
     session: KeyringSession
+    outside: bool = False
+    stale: int = 0
+
+    @property
+    def version(self) -> str:
+        return str(self.row.version)
 
     def check(self) -> None:
         self.open()

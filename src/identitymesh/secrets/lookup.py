@@ -1,0 +1,86 @@
+"""Finds the values of ledger rows: what lies in the database inside of the snapshot, what lies in a vault after it.
+
+A vault's own current version is followed: what its operators set there is used at the
+next opening, and the ledger is told in the transaction that records that opening.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from identitymesh.audit import Record
+from identitymesh.errors import SecretError
+from identitymesh.secrets.keyrings import KeyringSession
+from identitymesh.secrets.providers import Found, Held, Provider, Providers, Wanted, wanted
+from identitymesh.secrets.rows import LedgerRow, SecretTransaction, SecretView
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a snapshot had; :meth:`fetch` is for when it is closed."""
+
+    parts: tuple[tuple[Provider, tuple[Wanted, ...], Found], ...]
+    failed: Found
+
+    def fetch(self) -> Found:
+        """Every value that is there, and for every other one the error that says why not. Waits for vaults."""
+        found = dict(self.failed)
+        for provider, asked, here in self.parts:
+            try:
+                found.update(provider.fetch(asked, here))
+            except SecretError as error:
+                found.update(dict.fromkeys(asked, error))
+        return found
+
+    def followed(self) -> Mapping[Wanted, Held]:
+        """What vaults have now of the values that are followed. What does not answer is left out."""
+        found: dict[Wanted, Held | SecretError] = {}
+        for provider, asked, here in self.parts:
+            follow = tuple(one for one in asked if one.follow) if provider.remote else ()
+            if follow:
+                found.update(provider.fetch(follow, here))
+        return {one: held for one, held in found.items() if not isinstance(held, SecretError)}
+
+
+def look(
+    providers: Providers, view: SecretView, rows: Iterable[LedgerRow], session: KeyringSession, active: str
+) -> Looked:
+    """Look at the current version of each row, as :func:`~identitymesh.secrets.providers.wanted` has it."""
+    by_keyring: dict[str, list[Wanted]] = {}
+    for row in rows:
+        item = wanted(row)
+        if item is not None:
+            by_keyring.setdefault(row.keyring, []).append(item)
+    parts: list[tuple[Provider, tuple[Wanted, ...], Found]] = []
+    failed: dict[Wanted, Held | SecretError] = {}
+    for keyring, asked in by_keyring.items():
+        try:
+            provider = providers.of(keyring, active)
+            parts.append((provider, tuple(asked), provider.look(view, asked, session)))
+        except SecretError as error:
+            failed.update(dict.fromkeys(asked, error))
+    return Looked(tuple(parts), failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A vault had another current version than the ledger."""
+
+    ref: str
+    before: str
+    version: str
+    outside: bool
+
+
+def note(transaction: SecretTransaction, followed: Iterable[Followed], actor: str, now: datetime) -> None:
+    """Tell ledger and audit trail, unless the ledger has moved on meanwhile."""
+    # Sorted, so that two runs lock the rows in the same order.
+    for one in sorted(set(followed), key=lambda one: one.ref):
+        row = transaction.lock_ledger(one.ref)
+        if row is None or row.current_version != one.before or row.pending_version is not None:
+            continue
+        transaction.put_ledger(replace(row, current_version=one.version, changed=now))
+        payload = {"version": one.version, "replaced": one.before, "outside": one.outside}
+        transaction.audit([Record("secret.follow", one.ref, actor, payload=payload)])

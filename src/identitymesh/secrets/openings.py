@@ -1,0 +1,108 @@
+"""Judging who asks for a value: a request, its answer, and what the audit trail says of it. Nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from identitymesh.audit import Record
+from identitymesh.audit.records import DONE, FAILED, REFUSED
+from identitymesh.errors import AudienceRefused, MeshError, SecretError, SecretMissing
+from identitymesh.redaction import Secret
+from identitymesh.secrets.keyrings import KeyringSession
+from identitymesh.secrets.ledger import check_audience, destinations, read_audience
+from identitymesh.secrets.lookup import Followed
+from identitymesh.secrets.providers import Found, Held, Wanted, wanted
+from identitymesh.secrets.references import SecretReference
+from identitymesh.secrets.rows import LedgerRow, Use
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """Who asks for a value, where it will be sent (every ``host:port``), and what for, in words."""
+
+    ref: SecretReference
+    connector: str
+    endpoints: tuple[str, ...]
+    purpose: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The answer to one request, already in the audit trail. Nothing is unsealed until :meth:`open`."""
+
+    request: OpenRequest
+    version: str | None
+    answer: Held | MeshError
+    followed: Followed | None = None
+
+    def open(self) -> Secret:
+        """The value.
+
+        Raises:
+            SecretError, KeyringError: why there is none.
+        """
+        if isinstance(self.answer, MeshError):
+            raise self.answer
+        return self.answer.open()
+
+
+def judge(
+    request: OpenRequest,
+    row: LedgerRow | None,
+    found: Found,
+    session: KeyringSession,
+    *,
+    ask_audience: bool = True,
+) -> Release:
+    """May this be released, and can it be? Errors of one request stay with it."""
+    version = row.current_version if row else None
+    try:
+        if row is None or version is None:
+            raise missing(request.ref.text)
+        if ask_audience:
+            audience = read_audience(session.open(row.keyring), row)
+            check_audience(row, audience, destinations(request.connector, request.endpoints))
+        asked = wanted(row) or Wanted(row.ref, version)
+        held = found[asked]
+        if isinstance(held, SecretError):
+            raise held
+        held.check()
+    except MeshError as error:
+        return Release(request, version, error)
+    if asked.follow and held.version != version:
+        return Release(request, held.version, held, Followed(row.ref, version, held.version, held.outside))
+    return Release(request, held.version, held)
+
+
+def missing(ref: str) -> SecretMissing:
+    return SecretMissing(f"{ref} is not stored", hint=f"Store it with `identitymesh secrets set {ref}`.")
+
+
+def told(
+    action: str, releases: Iterable[Release], actor: str, run: str | None, now: datetime
+) -> tuple[list[Record], list[Use]]:
+    """What audit trail and ledger are told of releases."""
+    records: list[Record] = []
+    uses: list[Use] = []
+    for release in releases:
+        request = release.request
+        payload: dict[str, object] = {"version": release.version or "", "purpose": request.purpose}
+        if action == "secret.open":
+            payload |= {"connector": request.connector, "endpoints": list(request.endpoints)}
+        error = release.answer if isinstance(release.answer, MeshError) else None
+        if isinstance(release.answer, MeshError):
+            payload["error"] = release.answer.code
+        elif release.answer.stale:
+            payload["stale_seconds"] = release.answer.stale
+        if error is None and release.version is not None:
+            uses.append(Use(request.ref.text, release.version, request.connector))
+        records.append(Record(action, request.ref.text, actor, _outcome(error), run, payload, now))
+    return records, uses
+
+
+def _outcome(error: MeshError | None) -> str:
+    if error is None:
+        return DONE
+    return REFUSED if isinstance(error, AudienceRefused) else FAILED
