@@ -119,14 +119,20 @@ class FakeEngine:
         self._called("preview", {"text": text, "source": source})
         return self.report, self.plan_rows
 
-    def plan(self, *, delta: bool, connectors: Sequence[str], progress: Progress) -> RunReport:
+    def plan(
+        self, *, delta: bool, connectors: Sequence[str], progress: Progress, accept_clock: bool = False
+    ) -> RunReport:
         progress("read", "hr", 500, 1000)
         self.before_plan()
-        self._called("plan", {"delta": delta, "connectors": list(connectors)})
+        asked = {"delta": delta, "connectors": list(connectors)}
+        self._called("plan", asked | ({"accept_clock": True} if accept_clock else {}))
         return self.report
 
-    def run(self, *, delta: bool, connectors: Sequence[str], progress: Progress) -> RunReport:
-        self._called("run", {"delta": delta, "connectors": list(connectors)})
+    def run(
+        self, *, delta: bool, connectors: Sequence[str], progress: Progress, accept_clock: bool = False
+    ) -> RunReport:
+        asked = {"delta": delta, "connectors": list(connectors)}
+        self._called("run", asked | ({"accept_clock": True} if accept_clock else {}))
         return self.report
 
     def release(self, plan: int, *, progress: Progress) -> RunReport:

@@ -148,8 +148,8 @@ def test_version(shell: Shell) -> None:
         (["plan", "--nope"], "no such option: --nope"),
         (["plan", "extra"], "unexpected extra argument"),
         (["--home", "/nonexistent", "plan"], "does not exist"),
-        (["plan", "--delta", "--definition", "x.yaml"], "--definition goes with neither"),
-        (["run", "--plan", "3", "--delta"], "--plan goes with neither"),
+        (["plan", "--delta", "--definition", "x.yaml"], "--definition goes with --person and --rows alone"),
+        (["run", "--plan", "3", "--delta"], "--plan goes with no other option"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_a_hint_in_either_form(shell: Shell, call: list[str], message: str) -> None:

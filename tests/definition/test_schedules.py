@@ -135,7 +135,7 @@ def test_a_change_of_times_is_told_and_nobody_waits_for_it() -> None:
     changes = compare(definition(), definition('    full_schedule: "0 2 * * *"\n', "timezone: Europe/Berlin\n"))
     assert changes.lines == (
         "~ connector hr: full_schedule",
-        "~ time zone of the schedules: Europe/Berlin (before: UTC)",
+        "~ timezone: Europe/Berlin (before: UTC)",
     )
     assert changes.waiting == {}
     assert changes.rules is False

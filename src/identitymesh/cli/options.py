@@ -30,6 +30,12 @@ Delta = Annotated[
 Connectors = Annotated[
     list[str] | None, typer.Option("--connector", metavar="NAME", help="Only this connector; may be given again.")
 ]
+AcceptClock = Annotated[
+    bool,
+    typer.Option(
+        "--accept-clock", help="The clock is right, although it went far since the last run: go by it for dates."
+    ),
+]
 Rows = Annotated[
     int, typer.Option("--rows", min=0, callback=as_number, metavar="N", help="How many rows of the plan to show.")
 ]

@@ -106,7 +106,7 @@ def _parts(old: Definition, new: Definition) -> Iterator[str]:
     for name in sorted(_different(old.shape.limits, new.shape.limits)):
         yield f"{_sign(name, old.shape.limits, new.shape.limits)} limits of {name}"
     if old.shape.timezone != new.shape.timezone:
-        yield f"~ time zone of the schedules: {new.shape.timezone} (before: {old.shape.timezone})"
+        yield f"~ timezone: {new.shape.timezone} (before: {old.shape.timezone})"
     if old.shape.frozen != new.shape.frozen:
         yield f"~ frozen: {len(new.shape.frozen)} people (before: {len(old.shape.frozen)})"
 
@@ -138,8 +138,19 @@ def _named(stage: str, old: Iterable[Any], new: Iterable[Any]) -> Iterator[str]:
 def _rules_text(definition: Definition) -> str:
     shape = definition.shape
     return _dump(
-        [shape.mesh and {name: _dump(one) for name, one in shape.mesh.items()}, shape.rules, _order(definition)]
+        [
+            shape.mesh and {name: _dump(one) for name, one in shape.mesh.items()},
+            shape.rules,
+            _zone(definition),
+            _order(definition),
+        ]
     )
+
+
+def _zone(definition: Definition) -> str:
+    """Where days begin, if any rule asks."""
+    functions = (one for checked in definition.expressions.by_path.values() for one in checked.functions.values())
+    return definition.shape.timezone if any(one.calendar for one in functions) else ""
 
 
 def _waiting(old: Definition, new: Definition) -> dict[str, str]:
@@ -157,6 +168,8 @@ def _shared_reasons(old: Definition, new: Definition) -> list[str]:
     reasons = []
     if _different(old.shape.mesh, new.shape.mesh):
         reasons.append("the mesh changed")
+    if _zone(old) != _zone(new):
+        reasons.append("the time zone changed")
     reasons += [
         f"{stage} rules changed"
         for stage in ("join", "flow")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from identitymesh.definition.reading import Definition
-from identitymesh.rules.expressions import compile_one, compile_set
+from identitymesh.rules.expressions import Calendar, Changing, Checked, changing, compile_one, compile_set, zone_named
 from identitymesh.rules.flow import FlowPlan, FlowRule
 from identitymesh.rules.join import Condition, JoinPlan, JoinRule
 from identitymesh.rules.project import ProjectRule
 from identitymesh.rules.ruleset import MeshAttribute, MeshType, RuleSet
 
 
-def compile_rules(definition: Definition, version: int) -> RuleSet:
-    """Compile. ``version`` is the definition version in which the rules last changed."""
+def compile_rules(definition: Definition, version: int, now: datetime) -> RuleSet:
+    """Compile. ``version``: the definition version in which the rules last changed. ``now``: what Now() answers."""
     shape = definition.shape
+    calendar = Calendar(now, zone_named(shape.timezone) or UTC)
     renames = {
         rule.renamed_from: rule.name
         for stage in (shape.rules.join, shape.rules.flow, shape.rules.project)
@@ -24,12 +27,38 @@ def compile_rules(definition: Definition, version: int) -> RuleSet:
     return RuleSet(
         version=version,
         types=_types(definition),
-        joins=_joins(definition),
-        flows=_flows(definition),
-        projections=_projections(definition),
+        joins=_joins(definition, calendar),
+        flows=_flows(definition, calendar),
+        projections=_projections(definition, calendar),
         renames=renames,
         frozen=frozenset(shape.frozen),
+        now=calendar.now,
+        changes=_changes(definition, calendar),
+        mesh_changes=_mesh_changes(definition, calendar),
     )
+
+
+def _changes(definition: Definition, calendar: Calendar) -> dict[tuple[str, str], Changing]:
+    """Of each (connector, object): what join and flow rules say of its objects, and can say otherwise tomorrow."""
+    several: dict[tuple[str, str], list[Checked]] = defaultdict(list)
+    for stage in ("join", "flow"):
+        for index, rule in enumerate(getattr(definition.shape.rules, stage)):
+            several[rule.connector, rule.object] += _expressions(definition, "rules", stage, index)
+    found = {where: changing(some, calendar) for where, some in several.items()}
+    return {where: one for where, one in found.items() if one is not None}
+
+
+def _mesh_changes(definition: Definition, calendar: Calendar) -> dict[str, Changing]:
+    """Of each mesh type: what project rules say of its identities, and can say otherwise tomorrow."""
+    several: dict[str, list[Checked]] = defaultdict(list)
+    for index, rule in enumerate(definition.shape.rules.project):
+        several[rule.object] += _expressions(definition, "rules", "project", index)
+    found = {where: changing(some, calendar) for where, some in several.items()}
+    return {where: one for where, one in found.items() if one is not None}
+
+
+def _expressions(definition: Definition, *base: str | int) -> Iterator[Checked]:
+    return (checked for path, checked in definition.expressions.by_path.items() if path[: len(base)] == base)
 
 
 def _types(definition: Definition) -> dict[str, MeshType]:
@@ -47,21 +76,21 @@ def _types(definition: Definition) -> dict[str, MeshType]:
     return found
 
 
-def _condition(definition: Definition, *path: str | int) -> Condition | None:
+def _condition(definition: Definition, calendar: Calendar, *path: str | int) -> Condition | None:
     checked = definition.expressions.at(*path)
-    return compile_one(checked) if checked else None
+    return compile_one(checked, calendar) if checked else None
 
 
-def _joins(definition: Definition) -> dict[tuple[str, str], JoinPlan]:
+def _joins(definition: Definition, calendar: Calendar) -> dict[tuple[str, str], JoinPlan]:
     rules: dict[tuple[str, str], list[JoinRule]] = defaultdict(list)
     for index, shape in enumerate(definition.shape.rules.join):
-        present = _condition(definition, "rules", "join", index, "present_when")
+        present = _condition(definition, calendar, "rules", "join", index, "present_when")
         rule = JoinRule(shape.name, shape.source, shape.target, shape.create, present)
         rules[shape.connector, shape.object].append(rule)
     return {where: JoinPlan(tuple(plan)) for where, plan in rules.items()}
 
 
-def _flows(definition: Definition) -> dict[tuple[str, str], FlowPlan]:
+def _flows(definition: Definition, calendar: Calendar) -> dict[tuple[str, str], FlowPlan]:
     order = {name: index for index, name in enumerate(definition.shape.connectors)}
     shapes = list(enumerate(definition.shape.rules.flow))
     shapes.sort(key=lambda item: (-item[1].confidence, order[item[1].connector], item[1].name))
@@ -72,11 +101,11 @@ def _flows(definition: Definition) -> dict[tuple[str, str], FlowPlan]:
     plans = {}
     for where, rules in grouped.items():
         items = [(rule.name, definition.expressions.by_path["rules", "flow", index, "value"]) for rule, index in rules]
-        plans[where] = FlowPlan(tuple(rule for rule, _ in rules), compile_set(items))
+        plans[where] = FlowPlan(tuple(rule for rule, _ in rules), compile_set(items, calendar))
     return plans
 
 
-def _projections(definition: Definition) -> dict[str, list[ProjectRule]]:
+def _projections(definition: Definition, calendar: Calendar) -> dict[str, list[ProjectRule]]:
     found: dict[str, list[ProjectRule]] = defaultdict(list)
     by_path = definition.expressions.by_path
     for index, shape in enumerate(definition.shape.rules.project):
@@ -92,11 +121,11 @@ def _projections(definition: Definition) -> dict[str, list[ProjectRule]]:
                 correlate=shape.correlate,
                 on_leave=shape.on_leave,
                 on_out_of_scope=shape.on_out_of_scope,
-                when=_condition(definition, *base, "when"),
+                when=_condition(definition, calendar, *base, "when"),
                 names=tuple(shape.attributes),
-                evaluate=compile_set(attributes),
+                evaluate=compile_set(attributes, calendar),
                 disable_names=tuple(shape.disable),
-                disable=compile_set(disable) if disable else None,
+                disable=compile_set(disable, calendar) if disable else None,
             )
         )
     return dict(found)

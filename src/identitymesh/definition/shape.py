@@ -122,7 +122,7 @@ class DefinitionShape(Shape):
     mesh: dict[Name, MeshTypeShape]
     rules: RulesShape
     timezone: Annotated[str, AfterValidator(check_zone)] = Field(
-        "UTC", description="The zone of all schedules, such as Europe/Berlin."
+        "UTC", description="The zone of Today(), of times without a zone and of schedules, such as Europe/Berlin."
     )
     frozen: list[str] = Field(default_factory=list, description="Anchors of people that no run may write to.")
     limits: dict[str, LimitsShape] = Field(default_factory=dict)

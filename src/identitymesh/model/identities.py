@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from identitymesh.model.attributes import Attributes, Value, digest, dump
@@ -31,7 +32,10 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """``present``: a source with ``create`` holds the person. A leaver keeps the last values."""
+    """``present``: a source with ``create`` holds the person. A leaver keeps the last values.
+
+    ``due``: when rules about dates can say something else, although nothing changes at any source.
+    """
 
     id: int
     type: str
@@ -40,6 +44,7 @@ class Identity:
     present: bool
     left_at: str | None = None
     created_at: str | None = None
+    due: datetime | None = None
     attributes: Attributes = field(init=False)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal, NamedTuple
 
 from identitymesh.model.attributes import Attributes
@@ -18,7 +19,10 @@ class ObjectId(NamedTuple):
 
 
 class StoredObject(NamedTuple):
-    """An object as last read. ``digest`` is that of ``attributes``; ``aside``: no join rule concerns it."""
+    """An object as last read. ``digest`` is that of ``attributes``; ``aside``: no join rule concerns it.
+
+    ``due``: when it is joined again without having changed; set while it is joined to nobody.
+    """
 
     id: ObjectId
     attributes: Attributes
@@ -27,3 +31,4 @@ class StoredObject(NamedTuple):
     identity_id: int | None = None
     joined_by: str | None = None
     correlate: str | None = None
+    due: datetime | None = None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from identitymesh.model.attributes import Attributes
+from identitymesh.rules.expressions import Changing
 from identitymesh.rules.flow import FlowPlan
 from identitymesh.rules.join import JoinPlan
 from identitymesh.rules.project import ProjectRule
@@ -35,7 +38,8 @@ class RuleSet:
     """``version`` is the definition version in which the rules last changed.
 
     ``joins`` and ``flows`` are keyed by (connector, object), ``projections`` by mesh type; ``renames`` gives, for
-    former rule names, today's.
+    former rule names, today's. ``now`` is the instant for which it was compiled; ``changes`` and ``mesh_changes`` say
+    when what it says of an object or an identity can be another thing, with nothing changed but the date.
     """
 
     version: int
@@ -45,6 +49,24 @@ class RuleSet:
     projections: Mapping[str, Sequence[ProjectRule]]
     renames: Mapping[str, str]
     frozen: frozenset[str]
+    now: datetime
+    changes: Mapping[tuple[str, str], Changing]
+    mesh_changes: Mapping[str, Changing]
+
+    @property
+    def looks_at_the_date(self) -> bool:
+        """Whether any rule asks what day it is."""
+        return bool(self.changes or self.mesh_changes)
+
+    def object_due(self, connector: str, object_class: str, attributes: Attributes) -> datetime | None:
+        """When join and flow rules can say something else of an object."""
+        found = self.changes.get((connector, object_class))
+        return found.next(attributes) if found is not None else None
+
+    def identity_due(self, type_name: str, attributes: Attributes) -> datetime | None:
+        """When project rules can say something else of an identity."""
+        found = self.mesh_changes.get(type_name)
+        return found.next(attributes) if found is not None else None
 
     def correlate_of(self, connector: str, object_class: str) -> str | None:
         """The attribute by which accounts of ours are found again in this connector."""

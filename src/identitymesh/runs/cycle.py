@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
+from identitymesh.audit import Record
 from identitymesh.connectors.contract import Kind
 from identitymesh.connectors.facade import Facade, open_facade
 from identitymesh.definition.changes import targets as targets_of
@@ -30,9 +31,10 @@ from identitymesh.runs.contract import (
     PlanStore,
     RunStore,
 )
+from identitymesh.runs.dates import Trusted, trusted
 from identitymesh.runs.definitions import Current
 from identitymesh.runs.exports import ExportWork, export
-from identitymesh.runs.imports import Imported, Work, import_objects, refresh
+from identitymesh.runs.imports import Imported, Work, evaluate_due, import_objects, refresh
 from identitymesh.runs.keeping import kept, wait_for
 from identitymesh.runs.planning import make_plan, release
 from identitymesh.runs.recording import Recorded, log_end, summary
@@ -67,6 +69,7 @@ class Order:
     delta: bool = False
     connectors: Sequence[str] = ()
     plan: int | None = None  # release exactly this plan
+    accept_clock: bool = False  # a person says that the clock is right, however far it went since the last run
 
 
 class Cycle:
@@ -77,7 +80,7 @@ class Cycle:
         self._current = current
         self._order = order
         self._progress = progress
-        self._rules: RuleSet = compile_rules(current.definition, current.stored.ruleset)
+        self._rules: RuleSet = compile_rules(current.definition, current.stored.ruleset, parts.clock())
         self.recorded = Recorded()
         self._must_read: set[str] = set()
         self.run_id = 0
@@ -98,6 +101,7 @@ class Cycle:
             self.run_id = self._parts.runs.start(self._order.command, mode, self._parts.actor, version)
             secrets = RunSecrets(self._parts, self.run_id)
             with self._alive(), self._recording(), secrets:
+                self._settle_date(mesh)
                 self._within_mesh(mesh, secrets)
                 stack.close()  # the mesh is free; what follows concerns one target each
                 if self._order.command != "plan":
@@ -161,6 +165,22 @@ class Cycle:
 
     # -- under the mesh lease ----------------------------------------------------
 
+    def _settle_date(self, lease: Lease) -> None:
+        """The instant for which rules about dates are evaluated: the clock's, unless it jumped."""
+        if self._order.command == "release":
+            return
+        mesh, clock = self._parts.mesh, self._parts.clock()
+        mark = mesh.date_mark() if self._rules.looks_at_the_date else None
+        found = Trusted(clock) if self._order.accept_clock else trusted(clock, mark)
+        if found.doubt:
+            self.recorded.issues.append(Issue("", "clock", "clock-jumped", found.doubt))
+        accepted = trusted(clock, mark).doubt if self._order.accept_clock else ""
+        payload = {"before": mark.isoformat() if mark else "", "after": clock.isoformat()}
+        event = Record("clock.accept", "clock", self._parts.actor, run=str(self.run_id), payload=payload)
+        mesh.put_date_mark(found.now, lease, [event] if accepted else [])
+        if found.now != self._rules.now:
+            self._rules = compile_rules(self._current.definition, self._current.stored.ruleset, found.now)
+
     def _within_mesh(self, lease: Lease, secrets: RunSecrets) -> None:
         work = Work(
             self.run_id, self._parts.actor, self._rules, self._parts.mesh, lease, self._progress, self._parts.clock
@@ -175,6 +195,9 @@ class Cycle:
         self.recorded.people.update(refreshed.counts)
         self.recorded.issues += refreshed.issues
         self._import_all(work, secrets)
+        due = evaluate_due(work)
+        self.recorded.people.update(due.counts)
+        self.recorded.issues += due.issues
         self._hold_unread(self._unread_targets())
         if unknown := self._parts.plans.unknown_anchors(self._rules.frozen):
             named = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")

@@ -75,13 +75,17 @@ class Engine:
 
     # -- runs --------------------------------------------------------------------
 
-    def plan(self, *, delta: bool, connectors: Sequence[str], progress: Progress) -> RunReport:
+    def plan(
+        self, *, delta: bool, connectors: Sequence[str], progress: Progress, accept_clock: bool = False
+    ) -> RunReport:
         """Import, update the mesh, and say what each target would get; writes to none."""
-        return self._execute(Order("plan", delta, connectors), progress)
+        return self._execute(Order("plan", delta, connectors, accept_clock=accept_clock), progress)
 
-    def run(self, *, delta: bool, connectors: Sequence[str], progress: Progress) -> RunReport:
+    def run(
+        self, *, delta: bool, connectors: Sequence[str], progress: Progress, accept_clock: bool = False
+    ) -> RunReport:
         """The same, and export what may go."""
-        return self._execute(Order("run", delta, connectors), progress)
+        return self._execute(Order("run", delta, connectors, accept_clock=accept_clock), progress)
 
     def release(self, plan: int, *, progress: Progress) -> RunReport:
         """Export exactly that plan; naming it is approving it.
@@ -177,7 +181,8 @@ class Engine:
     def explain(self, subject: str) -> Explanation:
         """Where every value of a person comes from, since when, by which rule, and what lost against it."""
         current = self._definitions.current()
-        found = explain(self._people, compile_rules(current.definition, current.stored.ruleset), subject)
+        rules = compile_rules(current.definition, current.stored.ruleset, self._parts.clock())
+        found = explain(self._people, rules, subject)
         hidden = restricted_targets(current.definition)
         accounts = [
             replace(one, differences=mask(one.differences, hidden.get((one.connector, one.object), ())))

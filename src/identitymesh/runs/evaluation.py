@@ -127,6 +127,10 @@ class Evaluation:
         self._accounts.rules_changed()
         self.outcome.counts["refreshed"] += len(identity_ids)
 
+    def reconsider(self, identity_ids: Sequence[int]) -> None:
+        """Identities of whom the rules can say something else today than when they were last evaluated."""
+        self._touched.update(dict.fromkeys(identity_ids))
+
     # -- join --------------------------------------------------------------------
 
     def _join(self, objects: Sequence[StoredObject]) -> None:
@@ -157,7 +161,7 @@ class Evaluation:
                 self._objects[stored.id] = stored._replace(state="ambiguous", identity_id=None, joined_by=None)
                 self._issue(stored, "ambiguous", f"rule {rule} finds {len(several)} people; joined to none of them")
             case joining.Unjoined():
-                self._objects[stored.id] = stored._replace(state="unjoined", identity_id=None, joined_by=None)
+                self._leave_unjoined(stored)
 
     def _link(self, stored: StoredObject, identity_id: int, rule: str) -> None:
         self._objects[stored.id] = stored._replace(state="joined", identity_id=identity_id, joined_by=rule)
@@ -165,6 +169,10 @@ class Evaluation:
             self._evaluate_new(identity_id)  # later objects of this batch must find what this one adds
         else:
             self._touched[identity_id] = None
+
+    def _leave_unjoined(self, stored: StoredObject) -> None:
+        due = self._rules.object_due(stored.id.connector, stored.id.object, stored.attributes)
+        self._objects[stored.id] = stored._replace(state="unjoined", identity_id=None, joined_by=None, due=due)
 
     def _create(self, stored: StoredObject, rule: str) -> None:
         mesh_type = self._rules.types[stored.id.object]
@@ -185,10 +193,10 @@ class Evaluation:
             if self._keys.find(mesh_type.name, (mesh_type.anchor, anchor)):
                 refused = "anchor-taken", f"rule {rule} would create a second person with the same {mesh_type.anchor}"
         if refused:
-            self._objects[stored.id] = stored._replace(state="unjoined", identity_id=None, joined_by=None)
+            self._leave_unjoined(stored)
             self._issue(stored, *refused)
             return
-        identity = Identity(self._next_id, mesh_type.name, anchor, values, present=True)
+        identity = self._dated(Identity(self._next_id, mesh_type.name, anchor, values, present=True), [linked])
         self._next_id += 1
         self._objects[stored.id] = linked
         self._before[identity.id] = None
@@ -208,7 +216,7 @@ class Evaluation:
     def _evaluate_new(self, identity_id: int) -> None:
         identity = self._after[identity_id]
         mine = [one for one in self._objects.values() if one.identity_id == identity_id]
-        changed = replace(identity, values=self._flow(mine, identity.type, {}))
+        changed = self._dated(replace(identity, values=self._flow(mine, identity.type, {})), mine)
         self._after[identity_id] = changed
         self._move_keys(changed, identity)
 
@@ -240,14 +248,25 @@ class Evaluation:
         present = any(self._holds(one, fallback=before.present) for one in objects)
         if not present:
             left_at = before.left_at if not before.present else self._now
-            return replace(before, present=False, left_at=left_at)
+            return self._dated(replace(before, present=False, left_at=left_at), objects)
         values = self._flow(objects, before.type, before.values)
         mesh_type = self._rules.types.get(before.type)
         held = values.get(mesh_type.anchor) if mesh_type else None
         anchor = key_text(held.value) if held else None
         if before.anchor in self._rules.frozen:
             anchor = before.anchor  # who is frozen stays so when the source renumbers the person
-        return replace(before, values=values, present=True, left_at=None, anchor=anchor or before.anchor)
+        after = replace(before, values=values, present=True, left_at=None, anchor=anchor or before.anchor)
+        return self._dated(after, objects)
+
+    def _dated(self, identity: Identity, objects: Sequence[StoredObject]) -> Identity:
+        """The identity with the instant at which rules about dates can say something else of it."""
+        rules = self._rules
+        if not rules.looks_at_the_date:
+            return identity if identity.due is None else replace(identity, due=None)
+        moments = [rules.object_due(one.id.connector, one.id.object, one.attributes) for one in objects]
+        moments.append(rules.identity_due(identity.type, identity.attributes))
+        due = min((one for one in moments if one is not None), default=None)
+        return identity if identity.due == due else replace(identity, due=due)
 
     def _holds(self, stored: StoredObject, *, fallback: bool) -> bool:
         plan = self._rules.joins.get((stored.id.connector, stored.id.object))

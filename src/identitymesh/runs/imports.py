@@ -239,25 +239,45 @@ def _collector_resting() -> Iterator[None]:
             gc.enable()
 
 
+def _evaluate(work: Work, total: Outcome, step: Callable[[Evaluation], None]) -> None:
+    with work.mesh.transaction(work.lease) as tx:
+        evaluation = Evaluation(tx, work.rules, work.now(), work.actor, work.run_id)
+        step(evaluation)
+        outcome = evaluation.finish()
+    total.add(outcome)
+
+
 def refresh(work: Work, rule_names: Sequence[str]) -> Outcome:
     """After a change of rules: join again what has to be, and evaluate every identity under today's rules."""
     total = Outcome()
-
-    def evaluate(step: Callable[[Evaluation], None]) -> None:
-        with work.mesh.transaction(work.lease) as tx:
-            evaluation = Evaluation(tx, work.rules, work.now(), work.actor, work.run_id)
-            step(evaluation)
-            outcome = evaluation.finish()
-        total.add(outcome)
-
     for objects in work.mesh.objects_to_rejoin(work.rules.version, rule_names, BATCH):
-        evaluate(lambda evaluation, objects=objects: evaluation.rejoin(objects))  # type: ignore[misc]
+        _evaluate(work, total, lambda evaluation, objects=objects: evaluation.rejoin(objects))  # type: ignore[misc]
     work.mesh.settle_objects(work.rules.version, work.lease)
     done = 0
     for ids in work.mesh.identities_to_refresh(work.rules.version, BATCH):
-        evaluate(lambda evaluation, ids=ids: evaluation.refresh(ids))  # type: ignore[misc]
+        _evaluate(work, total, lambda evaluation, ids=ids: evaluation.refresh(ids))  # type: ignore[misc]
         done += len(ids)
         work.progress("rules", "identities", done, None)
+    return _nothing_read(total)
+
+
+def evaluate_due(work: Work) -> Outcome:
+    """Whoever has become due: what the rules say of them can have changed with the date alone."""
+    total = Outcome()
+    done = 0
+    for objects in work.mesh.objects_due(work.rules.now, BATCH):
+        _evaluate(work, total, lambda evaluation, objects=objects: evaluation.rejoin(objects))  # type: ignore[misc]
+        done += len(objects)
+        work.progress("due", "objects", done, None)
+    done = 0
+    for ids in work.mesh.identities_due(work.rules.now, BATCH):
+        _evaluate(work, total, lambda evaluation, ids=ids: evaluation.reconsider(ids))  # type: ignore[misc]
+        done += len(ids)
+        work.progress("due", "identities", done, None)
+    return _nothing_read(total)
+
+
+def _nothing_read(total: Outcome) -> Outcome:
     for kind in ("added", "changed"):
         total.counts.pop(kind, None)  # nothing was read
     return total

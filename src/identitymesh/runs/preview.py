@@ -57,7 +57,7 @@ def preview(
         record = StoredDefinition(version, text, source, parts.actor, version, started)
         copy.definitions.add(record, changes.waiting, [], renames(definition))
         run_id = copy.runs.start("plan", "none", parts.actor, version)
-        rules = compile_rules(definition, version)
+        rules = compile_rules(definition, version, started)
         with kept(copy.leases, copy.leases.acquire(MESH, "a preview")) as lease:
             work = Work(run_id, parts.actor, rules, copy.mesh, lease, progress, parts.clock)
             outcome = refresh(work, [rule.name for plan in rules.joins.values() for rule in plan.rules])

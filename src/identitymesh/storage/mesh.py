@@ -7,7 +7,20 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from identitymesh.audit import Record
 from identitymesh.model.accounts import Account
@@ -156,7 +169,7 @@ class SqlMeshTransaction:
 
     def relink_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
         keys = ("connector", "object", "key")
-        names = ("state", "identity_id", "joined_by", "correlate", "ruleset")
+        names = ("state", "identity_id", "joined_by", "correlate", "due", "ruleset")
         statement = update(m.connector_object).where(*[_OBJECT[name] == bindparam(f"b_{name}") for name in keys])
         statement = statement.values({name: bindparam(f"b_{name}") for name in names})
         rows = [
@@ -184,7 +197,7 @@ class SqlMeshTransaction:
     def put_identities(self, new: Sequence[Identity], changed: Sequence[Identity], ruleset: int) -> None:
         rows = [{**identity_row(one, ruleset, self._now), "created_at": self._now} for one in new]
         insert_rows(self._connection, m.identity, rows)
-        names = ("type", "anchor", "document", "digest", "present", "left_at", "ruleset", "changed_at")
+        names = ("type", "anchor", "document", "digest", "present", "left_at", "due", "ruleset", "changed_at")
         statement = update(m.identity).where(m.identity.c.id == bindparam("b_id"))
         statement = statement.values({name: bindparam(f"b_{name}") for name in names})
         self._many(statement, [_bound(identity_row(one, ruleset, self._now)) for one in changed])
@@ -308,6 +321,44 @@ class SqlMesh:
         query = select(columns.value).where(columns.connector == connector, columns.object == object_class)
         with self._database.read() as connection:
             return connection.scalar(query)
+
+    # -- who is due ----------------------------------------------------------------
+
+    def objects_due(self, now: datetime, size: int) -> Iterator[list[StoredObject]]:
+        """Objects that are joined again by this instant, each once."""
+        places = tuple_(_OBJECT.connector, _OBJECT.object, _OBJECT.key)
+        last: tuple[str, str, str] = ("", "", "")
+        while True:
+            query = select(m.connector_object).where(_OBJECT.due <= now, places > last)
+            with self._database.read() as connection:
+                query = query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key).limit(size)
+                found = [stored_object(row) for row in connection.execute(query)]
+            if not found:
+                return
+            yield found
+            last = (found[-1].id.connector, found[-1].id.object, found[-1].id.key)
+
+    def identities_due(self, now: datetime, size: int) -> Iterator[list[int]]:
+        """Identities that are evaluated again by this instant, each once."""
+        last = 0
+        while True:
+            query = select(m.identity.c.id).where(m.identity.c.due <= now, m.identity.c.id > last)
+            with self._database.read() as connection:
+                found = list(connection.scalars(query.order_by(m.identity.c.id).limit(size)))
+            if not found:
+                return
+            yield found
+            last = found[-1]
+
+    def date_mark(self) -> datetime | None:
+        with self._database.read() as connection:
+            return connection.scalar(select(r.date_mark.c.at))
+
+    def put_date_mark(self, at: datetime, lease: Lease, events: Sequence[Record] = ()) -> None:
+        with self.transaction(lease) as tx:
+            tx._connection.execute(delete(r.date_mark))  # noqa: SLF001  same module
+            tx._connection.execute(insert(r.date_mark), {"singleton": 1, "at": at})  # noqa: SLF001  same module
+            tx.audit(events)
 
     # -- after a change of rules -------------------------------------------------
 

@@ -53,6 +53,7 @@ def stored_object(row: Row[Any]) -> StoredObject:
         identity_id=row.identity_id,
         joined_by=row.joined_by,
         correlate=row.correlate,
+        due=row.due,
     )
 
 
@@ -67,6 +68,7 @@ def object_row(one: StoredObject, ruleset: int, now: datetime) -> dict[str, Any]
         "identity_id": one.identity_id,
         "joined_by": one.joined_by,
         "correlate": one.correlate,
+        "due": one.due,
         "ruleset": ruleset,
         "absent_run": None,
         "absent_approved": False,
@@ -83,6 +85,7 @@ def identity_value(row: Row[Any]) -> Identity:
         present=row.present,
         left_at=stamp(row.left_at),
         created_at=stamp(row.created_at),
+        due=row.due,
     )
 
 
@@ -96,6 +99,7 @@ def identity_row(one: Identity, ruleset: int, now: datetime) -> dict[str, Any]:
         "digest": digest(document),
         "present": one.present,
         "left_at": moment(one.left_at),
+        "due": one.due,
         "ruleset": ruleset,
         "changed_at": now,
     }

@@ -1,13 +1,16 @@
 """The language once more, the slow way: a walk over the tree. It shares nothing with the compiler but the records."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from identitymesh.model.attributes import Scalar, Value
+from identitymesh.rules.expressions import Calendar
 from identitymesh.rules.expressions.function import TEXT_LIMIT, Function
 from identitymesh.rules.expressions.kinds import kind_of
 from identitymesh.rules.expressions.tree import And, Attribute, Call, Comparison, Constant, Negative, Node, Not, Or
 
 Values = Mapping[str, Value]
+CALENDAR = Calendar(datetime(2026, 11, 22, 8, 30, tzinfo=UTC))
 
 
 class Failed(Exception):
@@ -136,7 +139,8 @@ def apply(function: Function, arguments: Sequence[Value | None]) -> Value | None
         else:
             rows = [[*row, one] for row in rows for one in every or [None]]  # type: ignore[list-item]
     assert function.call is not None
-    results = [function.call(*row) for row in rows]
+    first = [CALENDAR] if function.calendar else []
+    results = [function.call(*first, *row) for row in rows]
     if function.grows and any(isinstance(one, str) and len(one) > TEXT_LIMIT for one in results):
         raise Failed
     return one_or_many([one for result in results for one in as_list(result)])

@@ -29,7 +29,7 @@ def slowly(checked: Checked, values: Mapping[str, Value]) -> tuple[str, str]:
 
 def compiled(checked: Checked, values: Mapping[str, Value]) -> tuple[str, str]:
     try:
-        return "gives", repr(compile_one(checked)(values))
+        return "gives", repr(compile_one(checked, reference.CALENDAR)(values))
     except EvaluationError:
         return "fails", ""
 
@@ -46,7 +46,7 @@ def test_compiled_code_says_what_the_tree_says(tree: Node, several: list[dict[st
 @given(st.lists(trees(3), max_size=6), people)
 def test_a_set_says_what_its_rules_say_one_by_one(several: list[Node], values: dict[str, Value]) -> None:
     rules = [checked_or_reject(tree) for tree in several]
-    evaluate = compile_set([(f"rule {index}", checked) for index, checked in enumerate(rules)])
+    evaluate = compile_set([(f"rule {index}", checked) for index, checked in enumerate(rules)], reference.CALENDAR)
     results, failures = evaluate(values)
     failed = dict(failures)
     assert len(results) == len(rules)
@@ -82,7 +82,7 @@ def test_messages_hold_no_values(tree: Node, values: dict[str, Value]) -> None:
         name: [marked(one) for one in value] if isinstance(value, list) else marked(value)
         for name, value in values.items()
     }
-    _, failures = compile_set([("rule", checked_or_reject(tree))])(marks)
+    _, failures = compile_set([("rule", checked_or_reject(tree))], reference.CALENDAR)(marks)
     for _, message in failures:
         assert "\ue000" not in message
         assert "867530" not in message

@@ -12,12 +12,13 @@ from identitymesh.rules.expressions.catalogue import families
 from identitymesh.rules.expressions.documentation import page
 from identitymesh.rules.expressions.function import TEXT_LIMIT, Example, Function
 from tests.house_rules.repository import ROOT
+from tests.rules.expressions.reference import CALENDAR
 
 EXAMPLES = [(function.name, example) for function in catalogue().values() for example in function.examples]
 
 
 def evaluated(text: str, values: dict[str, Value]) -> Value | None:
-    return compile_one(check(text, names=None))(values)
+    return compile_one(check(text, names=None), CALENDAR)(values)
 
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=str)
@@ -25,8 +26,8 @@ def test_examples(name: str, example: Example) -> None:
     checked = check(example.expression, names=set(example.values) | check(example.expression, names=None).attributes)
     assert name in checked.functions
     expected = repr(example.expected)
-    assert repr(compile_one(checked)(example.values)) == expected
-    assert repr(compile_set([(name, checked)])(example.values)) == repr(([example.expected], []))
+    assert repr(compile_one(checked, CALENDAR)(example.values)) == expected
+    assert repr(compile_set([(name, checked)], CALENDAR)(example.values)) == repr(([example.expected], []))
 
 
 @pytest.mark.parametrize("function", catalogue().values(), ids=lambda function: function.name)

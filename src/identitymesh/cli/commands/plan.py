@@ -9,7 +9,7 @@ import typer
 
 from identitymesh.cli.definition_text import read_definition
 from identitymesh.cli.documents import document
-from identitymesh.cli.options import STOPPED, Connectors, Delta, Person, Rows
+from identitymesh.cli.options import STOPPED, AcceptClock, Connectors, Delta, Person, Rows
 from identitymesh.cli.session import Session, session_of
 from identitymesh.errors import UsageError
 from identitymesh.runs.reports import RowView, RunReport
@@ -29,6 +29,7 @@ def plan(
     delta: Delta = False,
     connector: Connectors = None,
     rows: Rows = 20,
+    accept_clock: AcceptClock = False,
 ) -> int:
     """Read everything, update the mesh, and show what each target would get. Writes to no target.
 
@@ -36,10 +37,8 @@ def plan(
     """
     session = session_of(ctx)
     session.when_stopped = STOPPED
-    if definition is not None and (delta or connector):
-        raise UsageError(
-            "--definition goes with neither --delta nor --connector", hint="A preview looks at everything."
-        )
+    if definition is not None and (delta or connector or accept_clock):
+        raise UsageError("--definition goes with --person and --rows alone", hint="A preview looks at everything.")
     with session.installation() as installation, session.out.progress() as progress:
         engine = installation.engine
         if definition is not None:
@@ -48,7 +47,7 @@ def plan(
                 report, previewed = engine.preview(given.text, source=given.source, progress=progress)
             shown = [row for row in previewed if person is None or row.anchor == person][:rows]
         else:
-            report = engine.plan(delta=delta, connectors=connector or [], progress=progress)
+            report = engine.plan(delta=delta, connectors=connector or [], progress=progress, accept_clock=accept_clock)
             shown = list(engine.rows(report.run_id, limit=rows, person=person))
     return _show(session, report, shown, person)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from identitymesh.cli.documents import document
-from identitymesh.cli.options import STOPPED, Connectors, Delta, as_number
+from identitymesh.cli.options import STOPPED, AcceptClock, Connectors, Delta, as_number
 from identitymesh.cli.session import session_of
 from identitymesh.errors import UsageError
 
@@ -27,6 +27,7 @@ def run(
     ] = None,
     delta: Delta = False,
     connector: Connectors = None,
+    accept_clock: AcceptClock = False,
 ) -> int:
     """Read, plan and write: the whole synchronisation, once.
 
@@ -35,8 +36,8 @@ def run(
     """
     from identitymesh.cli.run_view import exit_code, show_nothing_to_do, show_run
 
-    if plan is not None and (delta or connector):
-        raise UsageError("--plan goes with neither --delta nor --connector", hint="A plan is carried out as it is.")
+    if plan is not None and (delta or connector or accept_clock):
+        raise UsageError("--plan goes with no other option", hint="A plan is carried out as it is.")
     session = session_of(ctx)
     session.when_stopped = STOPPED
     out = session.out
@@ -45,7 +46,7 @@ def run(
         if plan is not None:
             report = engine.release(plan, progress=progress)
         else:
-            report = engine.run(delta=delta, connectors=connector or [], progress=progress)
+            report = engine.run(delta=delta, connectors=connector or [], progress=progress, accept_clock=accept_clock)
     if out.json:
         shown: dict[str, Any] = document(report) | {"row_count": report.row_count}
         out.document(shown)

@@ -6,8 +6,22 @@ checked, `catalogue` lists the functions that expressions may call. The language
 of the modules of `functions/`.
 """
 
+from identitymesh.rules.expressions.calendar import Calendar, zone_named
 from identitymesh.rules.expressions.catalogue import catalogue
+from identitymesh.rules.expressions.changing import Changing, changing
 from identitymesh.rules.expressions.checker import Checked, check
 from identitymesh.rules.expressions.compiler import RuleFunction, RuleSetFunction, compile_one, compile_set
 
-__all__ = ["Checked", "RuleFunction", "RuleSetFunction", "catalogue", "check", "compile_one", "compile_set"]
+__all__ = [
+    "Calendar",
+    "Changing",
+    "Checked",
+    "RuleFunction",
+    "RuleSetFunction",
+    "catalogue",
+    "changing",
+    "check",
+    "compile_one",
+    "compile_set",
+    "zone_named",
+]

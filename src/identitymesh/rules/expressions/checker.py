@@ -7,7 +7,7 @@ would fail, or be pointless, for everybody is refused here, with its place.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import NoReturn
@@ -38,6 +38,7 @@ from identitymesh.rules.expressions.tree import (
     Node,
     Not,
     Or,
+    children,
 )
 
 
@@ -94,21 +95,7 @@ def _all_nodes(tree: Node) -> Iterator[Node]:
     while waiting:
         node = waiting.pop()
         yield node
-        waiting.extend(_children(node))
-
-
-def _children(node: Node) -> Sequence[Node]:
-    match node:
-        case Call():
-            return node.arguments
-        case And() | Or():
-            return node.operands
-        case Comparison():
-            return (node.left, node.right)
-        case Not() | Negative():
-            return (node.operand,)
-        case _:
-            return ()
+        waiting.extend(children(node))
 
 
 def _kinds(node: Node, functions: Mapping[str, Function]) -> Kinds:  # noqa: PLR0911 (one for each kind of node)

@@ -9,12 +9,16 @@ escape. Measured, this is twice as fast as closures over the tree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Protocol, cast
 
 from identitymesh.model.attributes import Value
+from identitymesh.rules.expressions.calendar import Calendar
 from identitymesh.rules.expressions.checker import Checked
 from identitymesh.rules.expressions.emission import Emission
+from identitymesh.rules.expressions.function import Function
 
 Attributes = Mapping[str, Value]
 Failures = list[tuple[int, str]]
@@ -36,18 +40,21 @@ class RuleSetFunction(Protocol):
     def __call__(self, attributes: Attributes, /) -> tuple[list[Value | None], Failures]: ...
 
 
-def compile_one(checked: Checked) -> RuleFunction:
-    """One expression as a function. It raises EvaluationError where the expression fails."""
-    emission = Emission(checked.functions, indent=1)
+def compile_one(checked: Checked, calendar: Calendar | None = None) -> RuleFunction:
+    """One expression as a function. It raises EvaluationError where the expression fails.
+
+    ``calendar`` says what time it is, whenever the function is called; an expression about dates needs it.
+    """
+    emission = Emission(_at(checked.functions, calendar), indent=1)
     result = emission.value(checked.tree)
     lines = ["def evaluate(attributes):", *emission.loads(), *emission.lines, f"    return {result}"]
     return cast("RuleFunction", _made(lines, emission))
 
 
-def compile_set(items: Sequence[tuple[str, Checked]]) -> RuleSetFunction:
+def compile_set(items: Sequence[tuple[str, Checked]], calendar: Calendar | None = None) -> RuleSetFunction:
     """Expressions, given with the names of their rules, as one function, in which none hides another."""
     functions = {name: function for _, checked in items for name, function in checked.functions.items()}
-    emission = Emission(functions, indent=2)
+    emission = Emission(_at(functions, calendar), indent=2)
     body: list[str] = []
     for index, (_, checked) in enumerate(items):
         emission.lines = []
@@ -62,6 +69,18 @@ def compile_set(items: Sequence[tuple[str, Checked]]) -> RuleSetFunction:
         f"    return [{values}], failures",
     ]
     return cast("RuleSetFunction", _made(lines, emission))
+
+
+def _at(functions: Mapping[str, Function], calendar: Calendar | None) -> Mapping[str, Function]:
+    """The functions, those about time bound to a calendar."""
+    found = dict(functions)
+    for name, function in functions.items():
+        if not function.calendar:
+            continue
+        if calendar is None or function.call is None:
+            raise ValueError(f"{name} needs a calendar")
+        found[name] = replace(function, call=partial(function.call, calendar))
+    return found
 
 
 def _guarded(index: int, lines: Sequence[str], result: str) -> list[str]:

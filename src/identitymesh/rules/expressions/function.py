@@ -50,8 +50,9 @@ class Function:
     `inline` gives a Python expression of the same meaning, for operands of which each is the name of a variable that
     holds one text or integer, as its parameter wants; None if it cannot. Functions that do not evaluate all of their
     arguments have a `form` that the compiler knows, and no `call`. The last `repeats` parameters may come again and
-    again. `grows`: the result can be longer than the arguments, so its length is looked at. `complaint` judges the
-    constant arguments together, when an expression is checked; what is not constant is None.
+    again. `grows`: the result can be longer than the arguments, so its length is looked at. `volatile`: it can change
+    while the arguments do not. `calendar`: `call` gets the Calendar of the run before the arguments. `complaint`
+    judges the constant arguments together, when an expression is checked; what is not constant is None.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Function:
     repeats: int = 0
     grows: bool = False
     volatile: bool = False
+    calendar: bool = False
     complaint: Callable[..., str] | None = None
     notes: str = ""
 

@@ -5,6 +5,7 @@ Trees are equal when they say the same: positions do not count.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Literal
@@ -82,6 +83,22 @@ class Or:
 
 
 Node = Constant | Attribute | Call | Comparison | Negative | Not | And | Or
+
+
+def children(node: Node) -> Sequence[Node]:
+    """The nodes directly below one."""
+    match node:
+        case Call():
+            return node.arguments
+        case And() | Or():
+            return node.operands
+        case Comparison():
+            return (node.left, node.right)
+        case Not() | Negative():
+            return (node.operand,)
+        case _:
+            return ()
+
 
 _STRENGTH: Final[dict[type, int]] = {Or: 1, And: 2, Not: 3, Comparison: 4, Negative: 5}
 _ATOM: Final = 6

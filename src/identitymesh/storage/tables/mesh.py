@@ -32,8 +32,15 @@ connector_object = Table(
     Column("absent_run", RowId),  # a complete import did not show it, and its absence is held since this run
     Column("absent_approved", Boolean, nullable=False, default=False),
     Column("changed_at", Moment, nullable=False),
+    Column("due", Moment),  # joined again then, although nothing changes at the source: a rule asks what day it is
 )
 Index("ix_connector_object_identity", connector_object.c.identity_id)
+Index(
+    "ix_connector_object_due",
+    connector_object.c.due,
+    sqlite_where=connector_object.c.due.is_not(None),
+    postgresql_where=connector_object.c.due.is_not(None),
+)
 Index(
     "ix_connector_object_correlate",
     connector_object.c.connector,
@@ -69,7 +76,14 @@ identity = Table(
     Column("ruleset", Integer, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("changed_at", Moment, nullable=False),
+    Column("due", Moment),  # evaluated again then, although nothing changes at any source
     sqlite_autoincrement=True,
+)
+Index(
+    "ix_identity_due",
+    identity.c.due,
+    sqlite_where=identity.c.due.is_not(None),
+    postgresql_where=identity.c.due.is_not(None),
 )
 Index("ix_identity_anchor", identity.c.type, identity.c.anchor)
 Index("ix_identity_ruleset", identity.c.ruleset, identity.c.id)

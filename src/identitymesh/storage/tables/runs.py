@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+)
 
 from .base import Moment, RowId, metadata
 
@@ -93,6 +105,14 @@ import_state = Table(
     Column("error_code", String(64)),
     Column("error", Text),
     Column("error_at", Moment),
+)
+
+date_mark = Table(  # the latest instant for which rules about dates were evaluated
+    "date_mark",
+    metadata,
+    Column("singleton", Integer, primary_key=True, autoincrement=False),
+    Column("at", Moment, nullable=False),
+    CheckConstraint("singleton = 1", name="singleton"),
 )
 
 plan = Table(  # a run has at most one plan, and it bears the run's number
