@@ -280,6 +280,50 @@ class TestWatermarks:
         (page,) = opened.read_since("user", [], "timestamp:2026-01-01T00:01:00")
         assert len(page.entries) == 2
 
+    @pytest.mark.parametrize(
+        ("kind", "overlap", "since", "found"),
+        [
+            ("int", 2, "integer:5", 3),
+            ("numeric", 2, "decimal:5", 3),
+            ("float8", 1.5, "real:5.0", 2),
+            ("text", 9, "text:5", 1),
+        ],
+    )
+    def test_an_overlap_reads_back_numbers_too(
+        self, postgres: Opener, kind: str, overlap: float, since: str, found: int
+    ) -> None:
+        opened = postgres(
+            f"CREATE TABLE p AS SELECT i AS k, i::{kind} AS w FROM generate_series(1, 5) AS i",
+            table="p", key="k", watermark="w", overlap=overlap,
+        )  # fmt: skip
+        (page,) = opened.read_since("user", [], since)
+        assert len(page.entries) == found
+
+    def test_an_overlap_of_days_reads_whole_days(self, postgres: Opener) -> None:
+        opened = postgres(
+            "CREATE TABLE p AS SELECT i AS k, date '2026-01-01' + i AS w FROM generate_series(0, 4) AS i",
+            table="p", key="k", watermark="w", overlap=60,
+        )  # fmt: skip
+        (page,) = opened.read_since("user", [], "date:2026-01-05")
+        assert sorted(entry.key for entry in page.entries) == ["3", "4"]
+
+    @pytest.mark.parametrize(("overlap", "late"), [(0, []), (3600, ["late"])])
+    def test_who_commits_late_is_found_by_an_overlap(
+        self, postgres: Opener, postgres_url: PostgresDatabase, overlap: float, late: list[str]
+    ) -> None:
+        """What the page of the connector says: a row with a time that others have passed, committed after them."""
+        opened = postgres(
+            "CREATE TABLE p (k text, w timestamptz DEFAULT now())", table="p", key="k", watermark="w", overlap=overlap
+        )
+        with postgres_url.connect(autocommit=False) as slow:
+            slow.execute("INSERT INTO p VALUES ('late')")
+            with postgres_url.connect() as other:
+                other.execute("INSERT INTO p VALUES ('early')")
+            last = list(opened.read("user", []))[-1]
+            slow.commit()
+        (page,) = opened.read_since("user", [], last.watermark)
+        assert sorted(entry.key for entry in page.entries) == ["early", *late]
+
     def test_an_empty_table_has_none(self, sqlite: Opener) -> None:
         opened = sqlite("CREATE TABLE p (k, w)", table="p", key="k", watermark="w")
         assert [page.watermark for page in opened.read("user", [])] == [None]

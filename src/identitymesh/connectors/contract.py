@@ -224,6 +224,12 @@ class CredentialSource(Protocol):
     def __call__(self, name: str) -> Secret: ...
 
 
+def _writable(settings: Any, object_class: str) -> str:
+    """Most kinds can be written whatever their settings say."""
+    del settings, object_class
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of connector, found by the name of its module under ``connectors/kinds``.
@@ -233,7 +239,8 @@ class Kind:
     lists the ``host:port`` pairs that credentials of these settings are sent to
     (token URLs included), empty for files; ``scope`` gives, for one object class,
     what decides which objects a complete read returns (query, path, base, filter,
-    URL): when it changes, absences are held.
+    URL): when it changes, absences are held; ``unwritable`` says, for one object class,
+    why nothing can be written to it, in words, and is empty where it can.
     """
 
     name: str
@@ -242,3 +249,4 @@ class Kind:
     open: Callable[[Any, CredentialSource], Connector]
     endpoints: Callable[[Any], Sequence[str]]
     scope: Callable[[Any, str], str]
+    unwritable: Callable[[Any, str], str] = _writable

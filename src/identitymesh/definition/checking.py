@@ -27,12 +27,21 @@ class Expressions:
         return self.by_path.get(path)
 
 
-def check(shape: DefinitionShape, objects: Mapping[str, frozenset[str]]) -> tuple[Expressions, list[Finding]]:
-    """Check a whole definition. ``objects``: the object classes of each connector that has valid settings."""
+def check(
+    shape: DefinitionShape, objects: Mapping[str, frozenset[str]], unwritable: Mapping[tuple[str, str], str]
+) -> tuple[Expressions, list[Finding]]:
+    """Check a whole definition.
+
+    Args:
+        shape: what was read.
+        objects: the object classes of each connector that has valid settings.
+        unwritable: connectors and object classes that cannot be targets, and why.
+    """
     findings = [
         *_mesh(shape),
         *_names(shape),
         *_rules(shape, objects),
+        *_targets(shape, unwritable),
         *_limits(shape),
         *_schedules(shape),
     ]
@@ -128,6 +137,14 @@ def _project(shape: DefinitionShape, rule: ProjectShape, base: Path) -> Iterator
     both = sorted(set(rule.attributes) & {rule.correlate} & set(rule.disable))
     for name in both:
         yield (*base, "disable", name), "the correlate attribute must stay as it is", "error"
+
+
+def _targets(shape: DefinitionShape, unwritable: Mapping[tuple[str, str], str]) -> Iterator[Finding]:
+    for index, rule in enumerate(shape.rules.project):
+        why = unwritable.get((rule.connector, rule.object))
+        if why:
+            message = f"nothing can be written to {rule.object} of {rule.connector}: {why}"
+            yield ("rules", "project", index, "connector"), message, "error"
 
 
 def _limits(shape: DefinitionShape) -> Iterator[Finding]:

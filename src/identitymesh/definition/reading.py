@@ -83,7 +83,7 @@ def read(text: str, *, source: str, kinds: Mapping[str, Kind]) -> Definition:
         connectors, more = _connectors(document, kinds)
         raise DefinitionRefused(source, _in_order([*problems, *more]), hint=_hint([*problems, *more]))
     connectors, problems = _connectors(document, kinds)
-    expressions, findings = checking.check(shape, _objects(connectors))
+    expressions, findings = checking.check(shape, _objects(connectors), _unwritable(connectors))
     problems += [_located(document, path, message, severity) for path, message, severity in findings]
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
@@ -95,6 +95,11 @@ def read(text: str, *, source: str, kinds: Mapping[str, Kind]) -> Definition:
 
 def _objects(connectors: Mapping[str, ConnectorDefinition]) -> dict[str, frozenset[str]]:
     return {name: frozenset(connector.objects) for name, connector in connectors.items()}
+
+
+def _unwritable(connectors: Mapping[str, ConnectorDefinition]) -> dict[tuple[str, str], str]:
+    pairs = [(connector, one) for connector in connectors.values() for one in connector.objects]
+    return {(connector.name, one): connector.kind.unwritable(connector.settings, one) for connector, one in pairs}
 
 
 def _shape(document: Document) -> tuple[DefinitionShape | None, list[Problem]]:

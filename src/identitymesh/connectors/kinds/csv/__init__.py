@@ -61,4 +61,5 @@ KIND = Kind(
     open=_open,
     endpoints=endpoints,
     scope=scope,
+    unwritable=lambda *_: "a file is a source only",
 )

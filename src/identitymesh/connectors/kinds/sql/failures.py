@@ -19,6 +19,8 @@ from identitymesh.errors import (
     ConnectorError,
     ConnectorMisconfigured,
     CredentialRefused,
+    ObjectExists,
+    ObjectRefused,
     PermissionDenied,
     Throttled,
     TimedOut,
@@ -66,6 +68,68 @@ def translate_error(error: BaseException, what: str) -> ConnectorError:
     if isinstance(error, exc.TimeoutError):
         return TimedOut(f"{what} took too long: no connection was free")
     return ConnectorError(f"{what} failed: {type(driver).__name__}")
+
+
+# What the database says of one row or value: others may be fine.
+_OF_THE_ROW: Final = (
+    "22",  # data exceptions: not a number, too long, not a date
+    "23",  # constraints
+    "42804",  # a value of another type than the column's
+    "44",  # WITH CHECK OPTION of a view
+    "P0001",  # raised by a trigger
+    "09",  # raised by a trigger
+    "27",
+)
+_ROLLED_BACK: Final = ("40001", "40P01", "55P03")  # serialisation, deadlock, lock timeout: nothing was written
+_NOT_WRITABLE: Final = ("55000", "0A", "428C9")  # a view, a generated column
+_LOCK_PAUSE: Final = 1.0  # seconds
+_MAY_NOT: Final = "Grant the connector's login what it needs: SELECT, INSERT, UPDATE, DELETE on this table."
+
+
+def translate_write_error(error: BaseException, what: str, *, adding: bool) -> ConnectorError:
+    """Our error for one of a transaction that writes. Unreachable and Throttled mean that nothing was written."""
+    driver = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
+    detail = first_line(driver)
+    if isinstance(driver, sqlite3.Error):
+        return _sqlite_write(driver, what, detail, adding=adding)
+    if isinstance(driver, psycopg.Error):
+        return _postgres_write(driver, what, detail, adding=adding)
+    return translate_error(error, what)
+
+
+def not_begun(error: BaseException, what: str) -> ConnectorError:
+    """Why a transaction of SQLite could not begin to write."""
+    translated = translate_error(error, what)
+    if isinstance(translated, TimedOut):
+        return Throttled(str(translated), retry_after=_LOCK_PAUSE, hint=translated.hint)
+    return translated
+
+
+def _postgres_write(error: psycopg.Error, what: str, detail: str, *, adding: bool) -> ConnectorError:
+    state = error.sqlstate or ""
+    if state == "23505" and adding:
+        return ObjectExists(f"{what} failed, it is there already: {detail}")
+    if state.startswith(_OF_THE_ROW) or (not state and isinstance(error, psycopg.DataError)):
+        return ObjectRefused(f"{what} failed: {detail}")
+    if state.startswith(_ROLLED_BACK):
+        return Throttled(f"{what} had to give way to another transaction: {detail}", retry_after=_LOCK_PAUSE)
+    if state.startswith(_NOT_WRITABLE):
+        return ConnectorMisconfigured(f"{what} failed: {detail}", hint="Name a table, or a view that can be written.")
+    translated = translate_error(error, what)
+    if isinstance(translated, PermissionDenied):
+        return PermissionDenied(str(translated), hint=_MAY_NOT)
+    return translated
+
+
+def _sqlite_write(error: sqlite3.Error, what: str, detail: str, *, adding: bool) -> ConnectorError:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if adding and name in {"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"}:
+        return ObjectExists(f"{what} failed, it is there already: {detail}")
+    if name.startswith(("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG")):
+        return ObjectRefused(f"{what} failed: {detail}")
+    if name.startswith(("SQLITE_IOERR", "SQLITE_FULL")):
+        return ConnectionLost(f"{what} failed, and what became of it is not known: {detail}")
+    return translate_error(error, what)
 
 
 def connect_error(error: psycopg.Error, where: str, hide: Callable[[str], str]) -> ConnectorError:

@@ -1,4 +1,4 @@
-"""Connections to the two databases: read-only, with a time limit, and with TLS where somebody could listen.
+"""Connections to the two databases, with a time limit, and with TLS where somebody could listen.
 
 The password is asked for when a connection is made and goes straight to the driver: it
 is in no URL, no engine and no log.
@@ -44,11 +44,13 @@ class Deadline:
         return time.monotonic() > self._end
 
 
-def open_engine(settings: SqlSettings, credentials: CredentialSource, deadline: Deadline) -> Engine:
-    """An engine that connects when first used."""
+def open_engine(
+    settings: SqlSettings, credentials: CredentialSource, deadline: Deadline, *, writable: bool = False
+) -> Engine:
+    """An engine that connects when first used. ``writable`` is for SQLite; in PostgreSQL each transaction says it."""
     address = settings.address
     if isinstance(address, SqliteAddress):
-        return _engine("sqlite", lambda: _connect_sqlite(address, settings.timeout, deadline))
+        return _engine("sqlite", lambda: _connect_sqlite(address, settings.timeout, deadline, writable=writable))
     return _engine("postgresql+psycopg", lambda: connect_postgres(address, settings, credentials))
 
 
@@ -64,19 +66,21 @@ def _engine(dialect: str, creator: Callable[[], Any]) -> Engine:
     )
 
 
-def _connect_sqlite(address: SqliteAddress, timeout: float, deadline: Deadline) -> sqlite3.Connection:
+def _connect_sqlite(
+    address: SqliteAddress, timeout: float, deadline: Deadline, *, writable: bool
+) -> sqlite3.Connection:
     if not Path(address.path).is_file():
         raise Unreachable(
-            f"there is no file {address.path}", hint="Check the path in the URL; it is never created by a source."
+            f"there is no file {address.path}", hint="Check the path in the URL; it is never created by a connector."
         )
     connection = sqlite3.connect(
-        f"file:{quote(address.path)}?mode=ro",
+        f"file:{quote(address.path)}?mode={'rw' if writable else 'ro'}",
         uri=True,
         timeout=timeout,
-        isolation_level=None,  # the reader begins its own transactions
+        isolation_level=None,  # transactions are begun in words, of the kind that each needs
         check_same_thread=False,  # the pool hands connections on; no two threads use one at once
     )
-    connection.execute("PRAGMA query_only = 1")
+    connection.execute("PRAGMA foreign_keys = 1" if writable else "PRAGMA query_only = 1")
     # Bytes that are not UTF-8 must spoil their own row alone: the check of entries finds the surrogates.
     connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     connection.set_progress_handler(deadline.passed, _STEPS)

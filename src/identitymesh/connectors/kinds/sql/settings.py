@@ -128,8 +128,8 @@ class SqlObject(ObjectSettings):
         ge=0,
         le=86400,
         description=(
-            "Seconds by which a delta run reads back before the last value of a date watermark. "
-            "Set it where transactions are long: they commit rows with a time that is past already."
+            "How far a delta run reads back before the last value: seconds of a date, or so much of a number. "
+            "Set it where transactions are long: they commit rows with a watermark that others have passed already."
         ),
     )
 
@@ -180,6 +180,11 @@ def endpoints(settings: SqlSettings) -> Sequence[str]:
     host = address.host if address.host.startswith("/") else address.host.lower()  # letters of a folder are not equal
     host = f"[{host}]" if ":" in host else host
     return (f"{host}:{address.port}",)
+
+
+def unwritable(settings: SqlSettings, object_class: str) -> str:
+    """Why this class cannot be written: rows of a query belong to nobody knows which table."""
+    return "it is read with a query; to write to it, name a `table`" if settings.objects[object_class].query else ""
 
 
 def scope(settings: SqlSettings, object_class: str) -> str:

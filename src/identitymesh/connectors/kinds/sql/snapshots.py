@@ -1,4 +1,4 @@
-"""One consistent view of the database, and the statements that are asked of it."""
+"""One transaction of the database, and the statements that are asked of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import BindParameter, Connection, CursorResult, Engine, bindparam, exc, text
 from sqlalchemy.types import NullType
 
-from identitymesh.connectors.kinds.sql.failures import translate_error
+from identitymesh.connectors.kinds.sql.failures import not_begun, translate_error, translate_write_error
 from identitymesh.connectors.kinds.sql.opening import Deadline
 from identitymesh.connectors.kinds.sql.settings import SqlObject
 from identitymesh.connectors.kinds.sql.statements import as_text
@@ -24,14 +24,16 @@ def _value(name: str, value: Any) -> BindParameter[Any]:
 
 
 class Snapshot:
-    """A read-only transaction that sees one state of the database.
+    """A transaction: read-only and of one state of the database, or one that writes.
 
-    Every method may raise SQLAlchemy's errors; :func:`open_snapshot` translates them.
+    ``exclusive``: nobody else can write until it ends. Every method may raise SQLAlchemy's errors;
+    :func:`open_snapshot` and :func:`open_writing` translate them.
     """
 
-    def __init__(self, connection: Connection, deadline: Deadline) -> None:
+    def __init__(self, connection: Connection, deadline: Deadline, *, exclusive: bool = False) -> None:
         self._connection = connection
         self._deadline = deadline
+        self.exclusive = exclusive
 
     def stream(self, statement: str, **values: Any) -> CursorResult[Any]:
         """The rows, fetched from the server in pages."""
@@ -65,11 +67,18 @@ class Snapshot:
         """What stands after ``FROM``: the query in brackets, or the table's quoted name; called ``q``."""
         if selected.query is not None:
             return f"(\n{as_text(selected.query)}\n) AS q"
-        quoted = ".".join(self.quote(part) for part in (selected.table or "").split("."))
-        return quoted + " AS q"
+        return self.table(selected) + " AS q"
+
+    def table(self, selected: SqlObject) -> str:
+        """The quoted name of the object's table."""
+        return ".".join(self.quote(part) for part in (selected.table or "").split("."))
 
     def column(self, name: str) -> str:
         return "q." + self.quote(name)
+
+    def own_column(self, selected: SqlObject, name: str) -> str:
+        """The column in a statement that writes. Its table has no other name there: SQLite knows none for views."""
+        return f"{self.quote((selected.table or '').rpartition('.')[2])}.{self.quote(name)}"
 
     def _execute(self, statement: str, options: dict[str, Any], values: dict[str, Any]) -> CursorResult[Any]:
         self.tick()
@@ -99,13 +108,48 @@ def open_snapshot(engine: Engine, deadline: Deadline, timeout: float, what: str)
         raise translate_error(error, what) from error
 
 
-def columns_of(result: CursorResult[Any], selected: SqlObject) -> list[str]:
-    """The names of a result's columns, in order.
+@contextmanager
+def open_writing(engine: Engine, deadline: Deadline, timeout: float, what: str, *, adding: bool) -> Iterator[Snapshot]:
+    """A transaction that writes: committed at the end of a ``with``, undone when it is left by an error.
+
+    ``adding``: it makes a new row, so that a row which breaks a constraint of uniqueness exists already.
+
+    Raises:
+        ConnectorError: whatever the database or its driver says, translated; Unreachable and Throttled alone say that
+            nothing can have been written, and ConnectionLost and TimedOut that it may have been.
+    """
+    deadline.restart()
+    try:
+        with engine.connect() as connection:
+            exclusive = connection.dialect.name == "sqlite"
+            if exclusive:
+                _begin_exclusively(connection, what)
+            else:
+                # A time without a zone is UTC, as it is when it is read.
+                connection.exec_driver_sql("SET LOCAL TIME ZONE 'UTC'")
+                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(timeout * 1000)}")
+            yield Snapshot(connection, deadline, exclusive=exclusive)
+            deadline.restart()
+            connection.commit()
+    except exc.SQLAlchemyError as error:
+        raise translate_write_error(error, what, adding=adding) from error
+
+
+def _begin_exclusively(connection: Connection, what: str) -> None:
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except exc.DBAPIError as error:
+        raise not_begun(error, what) from error
+
+
+def columns_of(result: CursorResult[Any], selected: SqlObject, *, guards: int = 0) -> list[str]:
+    """The names of a result's columns, in order, without so many at the end.
 
     Raises:
         ConnectorMisconfigured: a name comes twice, or key or watermark is not among them.
     """
     names = [str(column[0]) for column in result.cursor.description or ()]
+    names = names[: len(names) - guards]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConnectorMisconfigured(

@@ -152,6 +152,9 @@ class SqlSource:
         """The rows in pages, each with the watermark of its last row that has one (useful where rows are ordered)."""
         with snapshot.stream(statement, **(values or {})) as result:
             columns = columns_of(result, selected)
+            for name in names:
+                if name not in columns:
+                    raise no_such_column(name, columns)
             reader = RowReader(columns, selected.key, names)
             at = None if selected.watermark is None else columns.index(selected.watermark)
             number = 0
@@ -179,6 +182,14 @@ class SqlSource:
 
     def _snapshot(self, what: str) -> Any:
         return open_snapshot(self._engine, self._deadline, self._settings.timeout, what)
+
+
+def no_such_column(name: str, columns: Sequence[str]) -> ConnectorMisconfigured:
+    """A rule uses a column that is not there: taken for absent, everybody would lose its value."""
+    return ConnectorMisconfigured(
+        f"there is no column {name}, which a rule uses",
+        hint=f"The columns are: {', '.join(columns)}. Upper and lower case matter.",
+    )
 
 
 def _pages(result: CursorResult[Any], snapshot: Snapshot) -> Iterator[Sequence[Sequence[Any]]]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -51,7 +52,7 @@ def write_watermark(value: Any) -> str:
 
 
 def read_watermark(text: str, overlap: float = 0.0) -> Any:
-    """The value to compare with; dates ``overlap`` seconds earlier.
+    """The value to compare with, earlier by ``overlap``: seconds of a date, or so much of a number; text stays.
 
     Raises:
         ConnectorMisconfigured: not a watermark of this connector.
@@ -64,7 +65,17 @@ def read_watermark(text: str, overlap: float = 0.0) -> Any:
         except (ValueError, InvalidOperation):
             pass
         else:
-            return value - timedelta(seconds=overlap) if overlap and isinstance(value, datetime) else value
+            return _earlier(value, overlap) if overlap else value
     raise ConnectorMisconfigured(
         "the stored watermark is not one of an SQL connector", hint="Run a full import; it sets a new one."
     )
+
+
+def _earlier(value: Any, overlap: float) -> Any:
+    if isinstance(value, datetime):
+        return value - timedelta(seconds=overlap)
+    if isinstance(value, date):
+        return value - timedelta(days=math.ceil(overlap / 86400))
+    if isinstance(value, int):
+        return value - math.ceil(overlap)
+    return value if isinstance(value, str) else value - type(value)(overlap)
