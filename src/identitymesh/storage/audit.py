@@ -12,10 +12,11 @@ from sqlalchemy import Connection, select
 
 from identitymesh.audit import Record, encode_payload
 from identitymesh.model.attributes import load
-from identitymesh.storage.bulk import insert_rows
+from identitymesh.storage.bulk import BoundMoment, as_stored, insert_rows
 from identitymesh.storage.tables.audit import audit
 
 BATCH: Final = 1000
+_FIELDS: Final = ("at", "actor", "action", "subject", "outcome", "run", "payload")
 
 
 class SqlAuditTrail:
@@ -26,25 +27,18 @@ class SqlAuditTrail:
 
     def append(self, records: Iterable[Record]) -> int:
         """Store records in order with one statement for each thousand; memory does not grow with their number."""
-        now = datetime.now(UTC)
-        rows = (_row(record, now) for record in records)
+        now = as_stored(self._connection, datetime.now(UTC))
+        rows = (self._row(record, now) for record in records)
         count = 0
         while batch := list(islice(rows, BATCH)):
-            insert_rows(self._connection, audit, batch)
+            insert_rows(self._connection, audit, _FIELDS, batch)
             count += len(batch)
         return count
 
-
-def _row(record: Record, now: datetime) -> dict[str, Any]:
-    return {
-        "at": record.at or now,
-        "actor": record.actor,
-        "action": record.action,
-        "subject": record.subject,
-        "outcome": record.outcome,
-        "run": record.run,
-        "payload": encode_payload(record.payload),
-    }
+    def _row(self, record: Record, now: BoundMoment | None) -> tuple[Any, ...]:
+        at = now if record.at is None else as_stored(self._connection, record.at)
+        payload = encode_payload(record.payload)
+        return at, record.actor, record.action, record.subject, record.outcome, record.run, payload
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,54 +1,77 @@
-"""Many rows at once, past SQLAlchemy: COPY on PostgreSQL, the driver's `executemany` on SQLite.
+"""Many rows at once, past SQLAlchemy: COPY and arrays on PostgreSQL, the driver's `executemany` on SQLite.
 
 Core spends more time on the parameters of a row than SQLite on storing it; PostgreSQL
-takes rows by COPY several times as fast as by INSERT. Values are those that Core would
-bind: a :class:`~identitymesh.storage.tables.base.Moment` is stored as Core stores it.
+takes rows by COPY several times as fast as by INSERT. A row is a tuple of what the
+driver binds; a moment in it went through :func:`as_stored`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Table, exc
 
-from identitymesh.storage.tables.base import Moment
+BoundMoment = datetime | str
 
 
-def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that all have the same columns; columns that are left out get the database's default."""
+def as_stored(connection: Connection, moment: datetime | None) -> BoundMoment | None:
+    """As a column of the type ``Moment`` takes it from the driver; SQLite keeps UTC as text, to the microsecond."""
+    if moment is None:
+        return None
+    utc = moment.astimezone(UTC)
+    return utc.replace(tzinfo=None).isoformat(" ", "microseconds") if _is_sqlite(connection) else utc
+
+
+def insert_rows(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows with values for ``names``; columns that are left out get the database's default."""
     if not rows:
         return
-    names = list(rows[0])
-    columns = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in names)
-    if connection.dialect.name == "postgresql":
-        _copy(connection, f"COPY {table.name} ({columns}) FROM STDIN", names, rows)
+    columns = ", ".join(_quoted(connection, names))
+    if _is_sqlite(connection):
+        marks = ", ".join("?" * len(names))
+        connection.exec_driver_sql(f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", rows)  # noqa: S608  our names
+    else:
+        _copy(connection, f"COPY {table.name} ({columns}) FROM STDIN", rows)
+
+
+def update_rows(
+    connection: Connection, table: Table, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Set ``names`` in the rows that ``keys`` name; each of ``rows`` has the values of ``names``, then of ``keys``."""
+    if not rows:
         return
-    marks = ", ".join("?" * len(names))
-    values = list(_tuples(names, rows, [name for name in names if isinstance(table.c[name].type, Moment)]))
-    connection.exec_driver_sql(f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", values)  # noqa: S608  our names
+    if _is_sqlite(connection):
+        sets = ", ".join(f"{one} = ?" for one in _quoted(connection, names))
+        where = " AND ".join(f"{one} = ?" for one in _quoted(connection, keys))
+        connection.exec_driver_sql(f"UPDATE {table.name} SET {sets} WHERE {where}", rows)  # noqa: S608  our names
+        return
+    columns = _quoted(connection, [*names, *keys])
+    types = [table.c[name].type.compile(connection.dialect) for name in (*names, *keys)]
+    arrays = ", ".join(f"%s::{one}[]" for one in types)
+    sets = ", ".join(f"{one} = given.{one}" for one in columns[: len(names)])
+    where = " AND ".join(f"{table.name}.{one} = given.{one}" for one in columns[len(names) :])
+    connection.exec_driver_sql(
+        f"UPDATE {table.name} SET {sets} FROM unnest({arrays}) AS given ({', '.join(columns)}) WHERE {where}",  # noqa: S608  our names
+        tuple(map(list, zip(*rows, strict=True))),
+    )
 
 
-def _tuples(
-    names: Sequence[str], rows: Sequence[Mapping[str, Any]], moments: Sequence[str]
-) -> Iterator[tuple[Any, ...]]:
-    """What SQLite binds: moments as Core writes them there. A batch has few different ones, each is written once."""
-    written: dict[datetime | None, str | None] = {None: None}
-    for row in rows:
-        for name in moments:
-            value = row[name]
-            if value not in written:
-                written[value] = value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
-        yield tuple([written[row[name]] if name in moments else row[name] for name in names])
+def _is_sqlite(connection: Connection) -> bool:
+    return connection.dialect.name == "sqlite"
 
 
-def _copy(connection: Connection, statement: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def _quoted(connection: Connection, names: Sequence[str]) -> list[str]:
+    return [connection.dialect.identifier_preparer.quote(name) for name in names]
+
+
+def _copy(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
     driver = connection.dialect.loaded_dbapi
     try:
         with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
             for row in rows:
-                copy.write_row([row[name] for name in names])
+                copy.write_row(row)
     except driver.Error as error:
         # As Core would have raised it, so that one seam translates all errors of the database.
         raise exc.DBAPIError.instance(statement, None, error, driver.Error, dialect=connection.dialect) from error

@@ -5,22 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    and_,
-    bindparam,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, or_, select, tuple_, update
 
 from identitymesh.audit import Record
 from identitymesh.model.accounts import Account
@@ -28,18 +16,23 @@ from identitymesh.model.identities import Identity
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.runs.contract import ImportState, Lease, Pair
 from identitymesh.storage.audit import SqlAuditTrail
-from identitymesh.storage.bulk import insert_rows
+from identitymesh.storage.bulk import as_stored, insert_rows, update_rows
 from identitymesh.storage.continuity import unread, was_read
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
 from identitymesh.storage.rows import (
-    account_row,
+    ACCOUNT_FIELDS,
+    IDENTITY_FIELDS,
+    OBJECT_ID,
+    OBJECT_LINK,
+    OBJECT_REST,
     account_value,
     chunks,
     identity_row,
     identity_value,
     listed,
-    object_row,
+    object_link,
+    object_rest,
     stored_object,
 )
 from identitymesh.storage.tables import mesh as m
@@ -54,7 +47,8 @@ class SqlMeshTransaction:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._now = datetime.now(UTC)
+        self._bound = partial(as_stored, connection)
+        self._now = self._bound(datetime.now(UTC))
 
     def _rows(self, query: Select[Any]) -> Iterator[Any]:
         return iter(self._connection.execute(query))
@@ -159,24 +153,14 @@ class SqlMeshTransaction:
 
     # -- writes ------------------------------------------------------------------
 
-    def _many(self, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-        if rows:
-            self._connection.execute(statement, list(rows))
-
     def put_objects(self, objects: Sequence[StoredObject], ruleset: int, new: Collection[ObjectId] = ()) -> None:
         self.remove_objects([one.id for one in objects if one.id not in new])
-        insert_rows(self._connection, m.connector_object, [object_row(one, ruleset, self._now) for one in objects])
+        rows = [(*one.id, *object_link(one, ruleset, self._bound), *object_rest(one, self._now)) for one in objects]
+        insert_rows(self._connection, m.connector_object, (*OBJECT_ID, *OBJECT_LINK, *OBJECT_REST), rows)
 
     def relink_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
-        keys = ("connector", "object", "key")
-        names = ("state", "identity_id", "joined_by", "correlate", "due", "ruleset")
-        statement = update(m.connector_object).where(*[_OBJECT[name] == bindparam(f"b_{name}") for name in keys])
-        statement = statement.values({name: bindparam(f"b_{name}") for name in names})
-        rows = [
-            _bound({name: row[name] for name in keys + names})
-            for row in (object_row(one, ruleset, self._now) for one in objects)
-        ]
-        self._many(statement, rows)
+        rows = [(*object_link(one, ruleset, self._bound), *one.id) for one in objects]
+        update_rows(self._connection, m.connector_object, OBJECT_ID, OBJECT_LINK, rows)
 
     def remove_objects(self, ids: Sequence[ObjectId]) -> None:
         for place, keys in _keys_by_place(ids).items():
@@ -187,41 +171,27 @@ class SqlMeshTransaction:
         for place, keys in _keys_by_place(one for one in pairs if one not in new).items():
             for some in chunks(keys):
                 self._connection.execute(delete(m.waiting_key).where(*_at(m.waiting_key, place, some)))
-        rows = [
-            {"connector": one.connector, "object": one.object, "key": one.key, "attribute": attribute, "value": value}
-            for one, several in pairs.items()
-            for attribute, value in several
-        ]
-        insert_rows(self._connection, m.waiting_key, rows)
+        rows = [(*one, *pair) for one, several in pairs.items() for pair in several]
+        insert_rows(self._connection, m.waiting_key, (*OBJECT_ID, "attribute", "value"), rows)
 
     def put_identities(self, new: Sequence[Identity], changed: Sequence[Identity], ruleset: int) -> None:
-        rows = [{**identity_row(one, ruleset, self._now), "created_at": self._now} for one in new]
-        insert_rows(self._connection, m.identity, rows)
-        names = ("type", "anchor", "document", "digest", "present", "left_at", "due", "ruleset", "changed_at")
-        statement = update(m.identity).where(m.identity.c.id == bindparam("b_id"))
-        statement = statement.values({name: bindparam(f"b_{name}") for name in names})
-        self._many(statement, [_bound(identity_row(one, ruleset, self._now)) for one in changed])
+        rows = [(*identity_row(one, ruleset, self._bound, self._now), self._now, one.id) for one in new]
+        insert_rows(self._connection, m.identity, (*IDENTITY_FIELDS, "created_at", "id"), rows)
+        rows = [(*identity_row(one, ruleset, self._bound, self._now), one.id) for one in changed]
+        update_rows(self._connection, m.identity, ("id",), IDENTITY_FIELDS, rows)
 
     def put_join_keys(self, type_name: str, keys: Mapping[int, Collection[Pair]], new: Collection[int]) -> None:
         old = [one for one in keys if one not in new]
         for some in chunks(old):
             self._connection.execute(delete(m.join_key).where(m.join_key.c.identity_id.in_(listed(some))))
-        rows = [
-            {"type": type_name, "attribute": attribute, "value": value, "identity_id": identity_id}
-            for identity_id, pairs in keys.items()
-            for attribute, value in sorted(pairs)
-        ]
-        insert_rows(self._connection, m.join_key, rows)
+        rows = [(*pair, type_name, identity_id) for identity_id, pairs in keys.items() for pair in sorted(pairs)]
+        insert_rows(self._connection, m.join_key, ("attribute", "value", "type", "identity_id"), rows)
 
     def put_accounts(self, new: Sequence[Account], changed: Sequence[Account]) -> None:
-        insert_rows(self._connection, m.account, [account_row(one, self._now) for one in new])
-        if not changed:
-            return
-        rows = [_bound(account_row(one, self._now)) for one in changed]
-        keys = ("identity_id", "connector", "object")
-        names = [name for name in account_row(changed[0], self._now) if name not in keys]
-        statement = update(m.account).where(*[m.account.c[name] == bindparam(f"b_{name}") for name in keys])
-        self._many(statement.values({name: bindparam(f"b_{name}") for name in names}), rows)
+        names = (*ACCOUNT_FIELDS, "changed_at")
+        insert_rows(self._connection, m.account, names, [(*one, self._now) for one in new])
+        rows = [(*one[3:], self._now, *one.place) for one in changed]
+        update_rows(self._connection, m.account, names[:3], names[3:], rows)
 
     def audit(self, events: Iterable[Record]) -> None:
         SqlAuditTrail(self._connection).append(events)
@@ -231,7 +201,13 @@ class SqlMeshTransaction:
         self._connection.execute(
             delete(r.watermark).where(columns.connector == connector, columns.object == object_class)
         )
-        row = {"connector": connector, "object": object_class, "value": value, "run_id": run_id, "at": self._now}
+        row = {
+            "connector": connector,
+            "object": object_class,
+            "value": value,
+            "run_id": run_id,
+            "at": datetime.now(UTC),
+        }
         self._connection.execute(insert(r.watermark), row)
 
 
@@ -251,10 +227,6 @@ def _keys_by_place(ids: Iterable[ObjectId]) -> dict[tuple[str, str], list[str]]:
 
 def _at(table: Any, place: tuple[str, str], keys: Sequence[str]) -> list[ColumnElement[bool]]:
     return [table.c.connector == place[0], table.c.object == place[1], table.c.key.in_(listed(keys))]
-
-
-def _bound(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"b_{name}": value for name, value in row.items()}
 
 
 class SqlMesh:

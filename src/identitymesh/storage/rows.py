@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -13,11 +13,9 @@ from identitymesh.model.accounts import Account
 from identitymesh.model.attributes import digest, dump, load
 from identitymesh.model.identities import Identity, held_from
 from identitymesh.model.objects import ObjectId, StoredObject
+from identitymesh.storage.bulk import BoundMoment
 
-ACCOUNT_FIELDS = (
-    "identity_id", "connector", "object", "rule", "intent", "key", "correlate", "desired", "known", "echo", "kind",
-    "row_digest", "approved", "released", "status", "attempts", "error_code", "error",
-)  # fmt: skip
+ACCOUNT_FIELDS = Account._fields  # the columns have the names of the fields; the first three are the key
 
 Item = TypeVar("Item")
 
@@ -48,7 +46,7 @@ def stored_object(row: Row[Any]) -> StoredObject:
     return StoredObject(
         id=ObjectId(row.connector, row.object, row.key),
         attributes=load(row.document),
-        digest=bytes(row.digest),
+        digest=row.digest,
         state=row.state,
         identity_id=row.identity_id,
         joined_by=row.joined_by,
@@ -57,23 +55,21 @@ def stored_object(row: Row[Any]) -> StoredObject:
     )
 
 
-def object_row(one: StoredObject, ruleset: int, now: datetime) -> dict[str, Any]:
-    return {
-        "connector": one.id.connector,
-        "object": one.id.object,
-        "key": one.id.key,
-        "digest": one.digest,
-        "document": dump(one.attributes).decode(),
-        "state": one.state,
-        "identity_id": one.identity_id,
-        "joined_by": one.joined_by,
-        "correlate": one.correlate,
-        "due": one.due,
-        "ruleset": ruleset,
-        "absent_run": None,
-        "absent_approved": False,
-        "changed_at": now,
-    }
+Bound = Callable[[datetime | None], BoundMoment | None]
+OBJECT_ID = ("connector", "object", "key")
+OBJECT_LINK = ("state", "identity_id", "joined_by", "correlate", "due", "ruleset")
+OBJECT_REST = ("digest", "document", "absent_approved", "changed_at")
+IDENTITY_FIELDS = ("type", "anchor", "document", "digest", "present", "left_at", "due", "ruleset", "changed_at")
+
+
+def object_link(one: StoredObject, ruleset: int, bound: Bound) -> tuple[Any, ...]:
+    """Values for :data:`OBJECT_LINK`. ``bound``: see :func:`~identitymesh.storage.bulk.as_stored`."""
+    return one.state, one.identity_id, one.joined_by, one.correlate, bound(one.due), ruleset
+
+
+def object_rest(one: StoredObject, now: BoundMoment | None) -> tuple[Any, ...]:
+    """Values for :data:`OBJECT_REST`."""
+    return one.digest, dump(one.attributes).decode(), False, now
 
 
 def identity_value(row: Row[Any]) -> Identity:
@@ -89,28 +85,11 @@ def identity_value(row: Row[Any]) -> Identity:
     )
 
 
-def identity_row(one: Identity, ruleset: int, now: datetime) -> dict[str, Any]:
-    document = one.document()
-    return {
-        "id": one.id,
-        "type": one.type,
-        "anchor": one.anchor,
-        "document": document.decode(),
-        "digest": digest(document),
-        "present": one.present,
-        "left_at": moment(one.left_at),
-        "due": one.due,
-        "ruleset": ruleset,
-        "changed_at": now,
-    }
+def identity_row(one: Identity, ruleset: int, bound: Bound, now: BoundMoment | None) -> tuple[Any, ...]:
+    """Values for :data:`IDENTITY_FIELDS`."""
+    document, left_at = one.document(), bound(moment(one.left_at))
+    return one.type, one.anchor, document.decode(), digest(document), one.present, left_at, bound(one.due), ruleset, now
 
 
 def account_value(row: Row[Any]) -> Account:
-    values = {name: getattr(row, name) for name in ACCOUNT_FIELDS}
-    for name in ("row_digest", "approved", "released"):
-        values[name] = bytes(values[name]) if values[name] is not None else None
-    return Account(**values)
-
-
-def account_row(one: Account, now: datetime) -> dict[str, Any]:
-    return {**{name: getattr(one, name) for name in ACCOUNT_FIELDS}, "changed_at": now}
+    return Account._make([getattr(row, name) for name in ACCOUNT_FIELDS])
