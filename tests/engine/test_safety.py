@@ -171,7 +171,7 @@ def test_a_read_without_proof_believes_no_absence_and_releases_nothing(world: Wo
 
     report = world.run()
 
-    assert report.imports[0].error_code == "connector-failed"
+    assert report.imports[0].error_code == "import-incomplete"
     assert target(report).state == "incomplete"
     assert disabled(world) == set()
     assert "p9999" not in world.accounts()
