@@ -39,10 +39,12 @@ MeshError
 ├── RunError
 │   ├── Busy                   another run holds the lease
 │   ├── LeaseLost              this run was taken over
+│   ├── DueDone                this due run was carried out already, or is going on
 │   ├── Paused                 no run starts before a person says `identitymesh resume`
 │   └── NotFound               no such run, plan, person
 └── StorageError
     ├── DatabaseUnreachable, DatabaseLocked, DiskFull
+    ├── RowConflict            another process wrote the same row first (try again)
     └── SchemaOutdated
 
 Style of a message: what, where, what to do next. Lower case, no trailing stop in
@@ -363,6 +365,11 @@ class LeaseLost(RunError):
     exit_code = ExitCode.BUSY
 
 
+class DueDone(RunError):
+    code = "due-done"
+    exit_code = ExitCode.BUSY
+
+
 class Paused(RunError):
     code = "paused"
     exit_code = ExitCode.HELD
@@ -392,6 +399,12 @@ class DatabaseLocked(StorageError):
 class DiskFull(StorageError):
     code = "disk-full"
     retryable = True
+
+
+class RowConflict(StorageError):
+    code = "row-conflict"
+    retryable = True
+    exit_code = ExitCode.BUSY
 
 
 class SchemaOutdated(StorageError):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import insert, text, update
 
 from identitymesh.errors import Busy, LeaseLost
 from identitymesh.storage import schema
@@ -81,3 +83,32 @@ def test_a_dead_holder_on_another_host_is_waited_for(database: Database) -> None
 
     with pytest.raises(Busy):
         SqlLeases(database).acquire("mesh", "a run")
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_of_two_that_take_a_new_lease_in_the_same_moment_one_is_busy(database: Database) -> None:
+    """Neither sees a row: the database decides when the first commits."""
+    with database.engine.connect() as connection, connection.begin() as open_transaction:
+        connection.execute(insert(lease_table), row_of_somebody_else())
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(SqlLeases(database).acquire, "mesh", "a run")
+            wait_until_blocked(database)
+            open_transaction.commit()
+            with pytest.raises(Busy, match="has just taken mesh"):
+                other.result(timeout=30)
+
+
+def row_of_somebody_else() -> dict[str, object]:
+    moment = datetime.now(UTC) + timedelta(seconds=15)
+    return {"name": "mesh", "holder": "x", "fence": 1, "until": moment, "host": "x", "pid": 1, "purpose": "a run"}
+
+
+def wait_until_blocked(database: Database) -> None:
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with database.read() as connection:
+            if connection.scalar(waiting):
+                return
+        time.sleep(0.02)
+    raise AssertionError("nobody waits")

@@ -287,10 +287,13 @@ class StoredRun:
     summary: Mapping[str, Any]
     error_code: str | None
     error: str | None
+    due: str | None = None
 
 
 class RunStore(Protocol):
-    def start(self, command: str, mode: str, actor: str, definition_version: int) -> int: ...
+    def start(self, command: str, mode: str, actor: str, definition_version: int, due: str | None = None) -> int:
+        """Raises ``Paused``, and ``DueDone`` when that due run was carried out already."""
+
     def finish(
         self, run_id: int, state: str, summary: Mapping[str, Any], issues: Sequence[Issue], *, code: str, error: str
     ) -> None: ...

@@ -70,6 +70,7 @@ class Order:
     connectors: Sequence[str] = ()
     plan: int | None = None  # release exactly this plan
     accept_clock: bool = False  # a person says that the clock is right, however far it went since the last run
+    due: str | None = None  # which due moment of a schedule this is
 
 
 class Cycle:
@@ -98,7 +99,7 @@ class Cycle:
             mode = "none" if self._order.command == "release" else "delta" if self._order.delta else "full"
             self._bury_the_dead()
             version = self._current.stored.version
-            self.run_id = self._parts.runs.start(self._order.command, mode, self._parts.actor, version)
+            self.run_id = self._parts.runs.start(self._order.command, mode, self._parts.actor, version, self._order.due)
             secrets = RunSecrets(self._parts, self.run_id)
             with self._alive(), self._recording(), secrets:
                 self._settle_date(mesh)

@@ -87,6 +87,14 @@ class Engine:
         """The same, and export what may go."""
         return self._execute(Order("run", delta, connectors, accept_clock=accept_clock), progress)
 
+    def scheduled(self, connector: str, *, delta: bool, due: str, progress: Progress) -> RunReport:
+        """What a schedule asks for: this connector, released to every target. ``due`` names the moment.
+
+        Raises:
+            DueDone: that moment was carried out already, or is going on.
+        """
+        return self._execute(Order("run", delta, [connector], due=due), progress)
+
     def release(self, plan: int, *, progress: Progress) -> RunReport:
         """Export exactly that plan; naming it is approving it.
 

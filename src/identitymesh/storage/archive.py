@@ -34,7 +34,7 @@ LONGEST_LINE: Final = 64 * 1024 * 1024
 LONGEST_MANIFEST: Final = 1024 * 1024
 _INFO: Final = b"identitymesh/backup/1"
 # What opens the keyring, and what is true of the living processes alone.
-LEFT_OUT: Final = frozenset({"slot_guard", "lease", "alembic_version"})
+LEFT_OUT: Final = frozenset({"slot_guard", "lease", "service", "alembic_version"})
 TYPES: Final[Mapping[str, TypeEngine[Any]]] = {
     "text": Text(),
     "integer": Integer(),

@@ -22,6 +22,7 @@ from identitymesh.errors import (
     DatabaseUnreachable,
     DiskFull,
     MeshError,
+    RowConflict,
     SettingsError,
     StorageError,
 )
@@ -30,6 +31,7 @@ from identitymesh.redaction import Secret
 BUSY_SECONDS = 15.0
 # What may stand after the ? of a URL. Everything else of libpq could carry a credential or weaken TLS.
 _OPTIONS = {"sqlite": frozenset[str](), "postgresql": frozenset({"host", "application_name", "options"})}
+_TAKEN = ("SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE")
 _WAITED = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock not available
 
 
@@ -194,6 +196,9 @@ def _translate(error: exc.DBAPIError, where: str) -> StorageError:
         return DatabaseLocked(
             f"{where}: locked by another program", hint="Wait for it to end, then run the command again."
         )
+    taken = state == "23505" or getattr(original, "sqlite_errorname", "") in _TAKEN
+    if taken:  # the driver's message quotes the row
+        return RowConflict(f"{where}: another process wrote the same row first", hint="Run the command again.")
     # Of what PostgreSQL itself says, only these concern the connection: 08 connection, 28 login, 3D no such database,
     # 53 resources, 55 not in this state, 57 stopped by somebody, 58 its system.
     concerns_connection = state is None or state[:2] in {"08", "28", "3D", "53", "55", "57", "58"}

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
-from identitymesh.errors import Busy, LeaseLost
+from identitymesh.errors import Busy, LeaseLost, RowConflict
 from identitymesh.runs.contract import Lease
 from identitymesh.storage.database import Database
 from identitymesh.storage.tables import runs as r
@@ -46,7 +45,7 @@ class SqlLeases:
     def __init__(self, database: Database, *, seconds: float = 15.0) -> None:
         self._database = database
         self.seconds = seconds
-        self._holder = f"{socket.gethostname()}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(8)}"
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(8)}"
 
     def acquire(self, name: str, purpose: str) -> Lease:
         """Take a lease.
@@ -66,14 +65,14 @@ class SqlLeases:
                 fence = (row.fence if row is not None else 0) + 1
                 connection.execute(delete(r.lease).where(_LEASE.name == name))
                 connection.execute(insert(r.lease), self._row(name, fence, now, purpose))
-        except IntegrityError:  # two took a free lease in the same moment
+        except RowConflict:  # two took a free lease in the same moment
             raise Busy(f"another process has just taken {name}", hint="Wait for it to end.") from None
-        return Lease(name, self._holder, fence)
+        return Lease(name, self.holder, fence)
 
     def _row(self, name: str, fence: int, now: datetime, purpose: str) -> dict[str, Any]:
         return {
             "name": name,
-            "holder": self._holder,
+            "holder": self.holder,
             "fence": fence,
             "until": now + timedelta(seconds=self.seconds),
             "host": socket.gethostname(),

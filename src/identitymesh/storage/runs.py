@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from identitymesh.audit import Record
-from identitymesh.errors import DefinitionOutdated
+from identitymesh.errors import DefinitionOutdated, DueDone, RowConflict
 from identitymesh.model.attributes import dump, load
 from identitymesh.runs.contract import Issue, StoredDefinition, StoredRun
 from identitymesh.storage.audit import SqlAuditTrail
@@ -19,8 +18,18 @@ from identitymesh.storage.continuity import assert_not_paused
 from identitymesh.storage.database import Database
 from identitymesh.storage.tables import mesh as m
 from identitymesh.storage.tables import runs as r
+from identitymesh.storage.tables import schedules as t
 
-_BY_CONNECTOR = (m.connector_object, m.waiting_key, m.account, r.watermark, r.import_state, r.released)
+_BY_CONNECTOR = (
+    m.connector_object,
+    m.waiting_key,
+    m.account,
+    r.watermark,
+    r.import_state,
+    r.released,
+    t.schedule,
+    t.schedule_pause,
+)
 MESSAGE_LIMIT = 1_000  # characters of a message that are kept
 
 
@@ -30,7 +39,7 @@ class SqlRuns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def start(self, command: str, mode: str, actor: str, definition_version: int) -> int:
+    def start(self, command: str, mode: str, actor: str, definition_version: int, due: str | None = None) -> int:
         row = {
             "command": command,
             "mode": mode,
@@ -39,14 +48,19 @@ class SqlRuns:
             "definition_version": definition_version,
             "started_at": datetime.now(UTC),
             "summary": "{}",
+            "due": due,
         }
-        with self._database.write() as connection:
-            assert_not_paused(connection)
-            run_id = int(connection.execute(insert(r.run).returning(r.run.c.id), row).scalar_one())
-            payload = {"command": command, "mode": mode, "definition": definition_version}
-            SqlAuditTrail(connection).append(
-                [Record("run.start", str(run_id), actor, run=str(run_id), payload=payload)]
-            )
+        try:
+            with self._database.write() as connection:
+                assert_not_paused(connection)
+                run_id = int(connection.execute(insert(r.run).returning(r.run.c.id), row).scalar_one())
+                payload: dict[str, Any] = {"command": command, "mode": mode, "definition": definition_version}
+                payload |= {"due": due} if due else {}
+                SqlAuditTrail(connection).append(
+                    [Record("run.start", str(run_id), actor, run=str(run_id), payload=payload)]
+                )
+        except RowConflict:
+            raise DueDone(f"the due run {due} was carried out already, or is going on") from None
         return run_id
 
     def finish(
@@ -94,12 +108,12 @@ class SqlRuns:
     def get(self, run_id: int) -> StoredRun | None:
         with self._database.read() as connection:
             row = connection.execute(select(r.run).where(r.run.c.id == run_id)).one_or_none()
-        return _run(row) if row is not None else None
+        return stored_run(row) if row is not None else None
 
     def latest(self, limit: int) -> list[StoredRun]:
         query = select(r.run).order_by(r.run.c.id.desc()).limit(limit)
         with self._database.read() as connection:
-            return [_run(row) for row in connection.execute(query)]
+            return [stored_run(row) for row in connection.execute(query)]
 
     def issues(self, run_id: int, limit: int) -> list[Issue]:
         columns = r.run_issue.c
@@ -114,7 +128,7 @@ class SqlRuns:
             return int(connection.scalar(query) or 0)
 
 
-def _run(row: Any) -> StoredRun:
+def stored_run(row: Any) -> StoredRun:
     return StoredRun(
         id=row.id,
         command=row.command,
@@ -127,6 +141,7 @@ def _run(row: Any) -> StoredRun:
         summary=load(row.summary),
         error_code=row.error_code,
         error=row.error,
+        due=row.due,
     )
 
 
@@ -170,6 +185,8 @@ class SqlDefinitions:
             with self._database.write() as connection:
                 connection.execute(insert(r.definition), row)
                 for old, new in renames.items():
+                    for table in (t.schedule, t.schedule_pause):  # what a connector of that name once had
+                        connection.execute(delete(table).where(table.c.connector == new))
                     for table in _BY_CONNECTOR:
                         connection.execute(update(table).where(table.c.connector == old).values(connector=new))
                 for connector, reason in gates.items():
@@ -177,7 +194,7 @@ class SqlDefinitions:
                     gate = {"connector": connector, "version": definition.version, "reason": reason}
                     connection.execute(insert(r.target_gate), gate)
                 SqlAuditTrail(connection).append(events)
-        except IntegrityError:
+        except RowConflict:
             raise DefinitionOutdated(
                 "another definition was applied in this moment",
                 hint="Look at `identitymesh definition show` and apply again.",

@@ -52,7 +52,15 @@ run = Table(
     Column("summary", Text, nullable=False, default="{}"),
     Column("error_code", String(64)),
     Column("error", Text),
+    Column("due", String(160)),  # which due moment of which schedule it carries out
     sqlite_autoincrement=True,
+)
+Index(  # each due run happens once; one whose process was killed is carried out again
+    "uq_run_due",
+    run.c.due,
+    unique=True,
+    sqlite_where=run.c.state != "abandoned",
+    postgresql_where=run.c.state != "abandoned",
 )
 
 run_issue = Table(
