@@ -226,11 +226,17 @@ def one_secret() -> Line:
         audited = statistics.median(
             seconds(lambda: installation.secrets.open(request, actor="bench")) for _ in range(50)
         )
-        opening = statistics.median(seconds(lambda: reader.open(request, actor="bench")) for _ in range(100))
-        least = statistics.median(seconds(bare) for _ in range(500))
+        reader.open(request, actor="bench")
+        time.sleep(4)  # the files of a service are not just written
+        ours: list[float] = []
+        least: list[float] = []
+        for _ in range(10):  # in turn: what else the machine does meets both
+            ours += [seconds(lambda: reader.open(request, actor="bench")) for _ in range(100)]
+            least += [seconds(bare) for _ in range(100)]
+        opening, select = statistics.median(ours), statistics.median(least)
         connection.close()
         database.close()
     figures = (
-        f"{opening * 1e6:.0f} µs without its audit write, bare {least * 1e6:.0f} µs; audited {audited * 1e3:.1f} ms"
+        f"{opening * 1e6:.0f} µs without its audit write, bare {select * 1e6:.0f} µs; audited {audited * 1e3:.1f} ms"
     )
-    return Line("open one secret / bare select and AES-GCM", opening / least, figures, most=12)
+    return Line("open one secret / bare select and AES-GCM", opening / select, figures, most=12)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from identitymesh.redaction import Secret
+from identitymesh.secrets.keyring import KEYRINGS
 from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import SecretReference, parse
 from identitymesh.secrets.setup import InitResult, initialise
@@ -44,8 +46,9 @@ class Installation:
     def rows(self) -> SqlSecretRows:
         return SqlSecretRows(self.database)
 
-    @property
+    @cached_property
     def store(self) -> SecretStore:
+        """One for the life of the installation, as a service has: what it remembers must not hide what changed."""
         return SecretStore(self.rows, self.host)
 
     def sql(self, statement: str, **values: Any) -> list[Any]:
@@ -81,7 +84,12 @@ def make_installation(database: Database, host: Path) -> Installation:
         label="test host",
         announce=lambda _result: None,
     )
-    return Installation(database, host, result)
+    made = Installation(database, host, result)
+    with made.rows.read() as view:
+        session = made.store.session(view)
+    for name in KEYRINGS:
+        session.open(name)
+    return made
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -23,7 +23,7 @@ from identitymesh.redaction import Secret
 from identitymesh.secrets.age import NotSealedToUs, new_identity, open_age, recipient_of, seal_document
 from identitymesh.secrets.anchors import Anchor, AnchorFile
 from identitymesh.secrets.keyring import KEYRINGS, Document, KeyState, Slot, SlotState, check_rules, decode, encode
-from identitymesh.secrets.keyrings import KeyringSession, check_row, held, open_row
+from identitymesh.secrets.keyrings import check_row, held, open_row
 from identitymesh.secrets.protectors import HOST_FILE, RECOVERY, Place, find_protector
 from identitymesh.secrets.rows import KeyringRow
 from identitymesh.storage.database import Database
@@ -32,7 +32,7 @@ from tests.secrets.conftest import ACTOR, Installation, make_installation
 
 def open_keyring(mesh: Installation, name: str = "connectors") -> Document:
     with mesh.rows.read() as view:
-        session = KeyringSession(mesh.host, view)
+        session = mesh.store.session(view)  # the store has them open: see make_installation
     return session.open(name)
 
 

@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
 
@@ -81,7 +82,7 @@ class Endorsement:
     mac: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: cached_property
 class Document:
     """A keyring, opened. The slot list here is the truth; rows in the database are hints."""
 
@@ -109,6 +110,7 @@ class Document:
         """What anchors remember of the keyset secret: SHA-256 in hexadecimal."""
         return hash_of(self.keyset_secret)
 
+    @cached_property
     def ledger_key(self) -> Secret:
         """The key of the HMAC over audiences, HKDF-SHA-256 (RFC 5869) of the keyset secret."""
         return Secret(HKDF(SHA256(), KEY_BYTES, self.keyset_id, _LEDGER_INFO).derive(self.keyset_secret.reveal()))

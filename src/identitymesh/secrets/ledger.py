@@ -15,9 +15,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
+
 from identitymesh.errors import AudienceRefused
 from identitymesh.secrets.keyring import Document
-from identitymesh.secrets.rows import LedgerRow
+from identitymesh.secrets.rows import StoredAudience
 from identitymesh.secrets.sealing import length_prefixed
 
 LOCAL: Final = "local"
@@ -56,7 +58,7 @@ def decode_audience(text: str) -> Audience:
         ValueError: not such a text.
     """
     try:
-        return frozenset(Destination(str(connector), str(endpoint)) for connector, endpoint in json.loads(text))
+        return frozenset(Destination(str(connector), str(endpoint)) for connector, endpoint in orjson.loads(text))
     except (ValueError, TypeError):
         raise ValueError("not an audience") from None
 
@@ -66,10 +68,10 @@ def audience_mac(document: Document, ref: str, audience: Collection[Destination]
     fields = [_LABEL, ref.encode()]
     for item in sorted(audience):
         fields += [item.connector.encode(), item.endpoint.encode()]
-    return hmac.digest(document.ledger_key().reveal(), length_prefixed(*fields), "sha256")
+    return hmac.digest(document.ledger_key.reveal(), length_prefixed(*fields), "sha256")
 
 
-def read_audience(document: Document, row: LedgerRow) -> Audience:
+def read_audience(document: Document, row: StoredAudience) -> Audience:
     """The audience of a row, proven to be as the product wrote it.
 
     Raises:
@@ -87,7 +89,7 @@ def read_audience(document: Document, row: LedgerRow) -> Audience:
     return audience
 
 
-def check_audience(row: LedgerRow, audience: Audience, asked: Audience) -> None:
+def check_audience(row: StoredAudience, audience: Audience, asked: Audience) -> None:
     """Every place that a connector sends to must be in the audience.
 
     Raises:

@@ -13,9 +13,10 @@ from identitymesh.redaction import Secret
 from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.ledger import check_audience, destinations, read_audience
 from identitymesh.secrets.lookup import Followed
-from identitymesh.secrets.providers import Found, Held, Wanted, wanted
+from identitymesh.secrets.memory import KeyringMemory
+from identitymesh.secrets.providers import DATABASE, Fetched, Found, Held, Wanted, provider_name, row_provider, wanted
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import LedgerRow, Use
+from identitymesh.secrets.rows import LedgerRow, StoredSecret, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,25 @@ def judge(
     if asked.follow and held.version != version:
         return Release(request, held.version, held, Followed(row.ref, version, held.version, held.outside))
     return Release(request, held.version, held)
+
+
+def judge_usual(request: OpenRequest, stored: StoredSecret | None, memory: KeyringMemory) -> Release | None:
+    """The usual case: a value of the database under a keyring that is open already, and nothing is wrong.
+
+    ``None`` is everything else; :func:`judge` looks at that from the start, and says what is wrong.
+    """
+    if stored is None or provider_name(stored.keyring, stored.provider) != DATABASE:
+        return None
+    keyring = memory.recall(stored.keyring, stored.generation, stored.keyring_sealed, None)
+    if keyring is None:
+        return None
+    try:
+        check_audience(stored, keyring.audience(stored), destinations(request.connector, request.endpoints))
+        value = row_provider().open_row(stored, keyring.document)
+    except MeshError:
+        return None
+    version = str(stored.version)
+    return Release(request, version, Fetched(value, version))
 
 
 def missing(ref: str) -> SecretMissing:

@@ -36,7 +36,9 @@ def read_private(path: Path, *, modes: Collection[int], max_bytes: int) -> Secre
         raise
     except OSError as error:
         # ELOOP is what O_NOFOLLOW answers for a symbolic link.
-        reason = "it is a symbolic link" if path.is_symlink() else (error.strerror or type(error).__name__).lower()
+        reason = (
+            "it is a symbolic link" if Path(path).is_symlink() else (error.strerror or type(error).__name__).lower()
+        )
         raise UnsafeFile(reason) from None
     try:
         _check(os.fstat(handle), modes, max_bytes)

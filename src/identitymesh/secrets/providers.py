@@ -24,11 +24,11 @@ from typing import Final, Protocol
 from identitymesh.errors import ProviderMisconfigured, SecretError
 from identitymesh.redaction import Secret
 from identitymesh.secrets import stores
-from identitymesh.secrets.keyring import APPLICATION
+from identitymesh.secrets.keyring import APPLICATION, Document
 from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.protectors import Means
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretTransaction, SecretView
+from identitymesh.secrets.rows import LedgerRow, SealedValue, SecretRows, SecretTransaction, SecretView
 
 DATABASE: Final = "database"
 PINNED: Final = "pinned"  # reads give the version that the ledger names
@@ -168,6 +168,17 @@ class Provider(Protocol):
         """Ask it something that shows that it answers, and answers to us. For ``doctor``."""
 
 
+class RowProvider(Provider, Protocol):
+    """A provider whose values lie in rows of the product's own database: who has the row needs nothing more."""
+
+    def open_row(self, row: SealedValue, document: Document) -> Secret:
+        """The value of a row, under its opened keyring.
+
+        Raises:
+            SecretBroken: it does not open, or has expired.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What a provider is built from. Building asks nobody; the calls are for when it is used.
@@ -242,6 +253,12 @@ def assert_usable(name: str, means: Means) -> None:
 def provider_name(keyring: str, active: str) -> str:
     """Secrets of the application stay in the database: the login to a vault cannot be kept in that vault."""
     return DATABASE if keyring == APPLICATION else active
+
+
+def row_provider() -> RowProvider:
+    """The provider ``database``."""
+    provider: RowProvider = import_module(f"{stores.__name__}.{DATABASE}").build()
+    return provider
 
 
 def unknown_provider(name: str) -> ProviderMisconfigured:

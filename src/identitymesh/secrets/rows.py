@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from identitymesh.audit import Record
 
@@ -84,6 +84,50 @@ class LedgerRow:
     last_used_version: str | None = None
     last_used_by: str | None = None
     follow: str = "current"  # or "pinned": a vault's own current version is then not followed
+
+
+class StoredSecret(NamedTuple):
+    """What opening the current version of one ref needs, as one statement found it."""
+
+    ref: str
+    provider: str
+    keyring: str
+    generation: int
+    keyring_sealed: bytes
+    audience: str
+    audience_mac: bytes
+    version: int
+    key_id: int
+    sealed: bytes
+    expires: int
+
+
+class SealedValue(Protocol):
+    """The part of :class:`SealedRow` that its value depends on."""
+
+    @property
+    def ref(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def keyring(self) -> str: ...
+    @property
+    def key_id(self) -> int: ...
+    @property
+    def sealed(self) -> bytes: ...
+    @property
+    def expires(self) -> int: ...
+
+
+class StoredAudience(Protocol):
+    """The part of :class:`LedgerRow` that says where a value may go."""
+
+    @property
+    def ref(self) -> str: ...
+    @property
+    def audience(self) -> str: ...
+    @property
+    def audience_mac(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +227,12 @@ class SecretRows(Protocol):
     def read(self) -> AbstractContextManager[SecretView]: ...
 
     def write(self) -> AbstractContextManager[SecretTransaction]: ...
+
+    def find(self, ref: str) -> StoredSecret | None:
+        """The current version of a secret of the database, its audience and its keyring, in one statement.
+
+        ``None`` when one of them is not there, or the database did not answer: :meth:`read` then says why.
+        """
 
 
 class CustodyView(SecretView, Protocol):

@@ -33,7 +33,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from identitymesh.errors import SecretBroken, SecretRefused
 from identitymesh.redaction import Secret
@@ -136,14 +136,15 @@ def read_header(sealed: bytes, ref: str) -> Header:
     return Header(key_id, keyset_id, sealed[_PREFIX.size : _HEADER_BYTES])
 
 
-def unseal(sealed: bytes, key: SealingKey, context: Context) -> Secret:
-    """Open a sealed value at the place where it was found.
+def unseal(sealed: bytes, key: SealingKey, context: Context, header: Header | None = None) -> Secret:
+    """Open a sealed value at the place where it was found. ``header`` is what :func:`read_header` said of it, if asked.
 
     Raises:
         SecretBroken: anything about it is not as it was sealed. Which part differs is not
             said: a changed byte, another key and a moved row look the same.
     """
-    header = read_header(sealed, context.ref)
+    if header is None:
+        header = read_header(sealed, context.ref)
     if header.key_id != key.key_id or not hmac.compare_digest(header.keyset_id, key.keyset_id):
         raise _broken(context.ref, "it was sealed under another key")
     bound = _encode_context(sealed[:_HEADER_BYTES], context)
@@ -161,7 +162,7 @@ def unseal(sealed: bytes, key: SealingKey, context: Context) -> Secret:
 
 def length_prefixed(*fields: bytes) -> bytes:
     """Each field as a 4-byte big-endian length and its bytes: no two field lists encode alike."""
-    return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    return b"".join([len(field).to_bytes(4, "big") + field for field in fields])
 
 
 def _encode_context(header: bytes, context: Context) -> bytes:
@@ -179,10 +180,11 @@ def _encode_context(header: bytes, context: Context) -> bytes:
 def _derive(data_key: Secret, salt: bytes, bound: bytes) -> tuple[Secret, bytes, bytes]:
     """Record key (32 bytes), nonce (12) and commitment (32)."""
     digest = sha256(bound).digest()
+    extracted = Secret(HKDF.extract(SHA256(), salt, data_key.reveal()))
 
     def expand(purpose: bytes, size: int) -> bytes:
         info = LABEL + b"/" + purpose + b"\x00" + digest
-        return HKDF(SHA256(), size, salt, info).derive(data_key.reveal())
+        return HKDFExpand(SHA256(), size, info).derive(extracted.reveal())
 
     return Secret(expand(b"key", KEY_BYTES)), expand(b"nonce", NONCE_BYTES), expand(b"commit", COMMITMENT_BYTES)
 

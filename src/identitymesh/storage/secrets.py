@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, String, Table, bindparam, cast, delete, insert, select, true, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from identitymesh.audit import Record
@@ -18,6 +18,7 @@ from identitymesh.secrets.rows import (
     LedgerRow,
     SealedRow,
     SlotRow,
+    StoredSecret,
     Use,
 )
 from identitymesh.storage.audit import SqlAuditTrail
@@ -25,12 +26,46 @@ from identitymesh.storage.database import Database
 from identitymesh.storage.rows import chunks
 from identitymesh.storage.tables.secrets import installation, keyring, keyring_slot, secret, secret_ledger, slot_guard
 
+# The columns of StoredSecret. A version is text in the ledger, and there it may say anything: so text is compared.
+_ONE_SECRET = (
+    select(
+        secret_ledger.c.ref,
+        installation.c.provider,
+        keyring.c.name,
+        keyring.c.generation,
+        keyring.c.sealed,
+        secret_ledger.c.audience,
+        secret_ledger.c.audience_mac,
+        secret.c.version,
+        secret.c.key_id,
+        secret.c.sealed,
+        secret.c.expires,
+    )
+    .select_from(secret_ledger)
+    .join(installation, true())
+    .join(keyring, keyring.c.name == secret_ledger.c.keyring)
+    .join(
+        secret,
+        (secret.c.ref == secret_ledger.c.ref)
+        & (secret.c.keyring == secret_ledger.c.keyring)
+        & (cast(secret.c.version, String) == secret_ledger.c.current_version),
+    )
+    .where(secret_ledger.c.ref == bindparam("ref"))
+)
+
 
 class SqlSecretRows:
     """Snapshots and transactions over the tables of secrets."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._one_secret: Callable[..., Sequence[Any] | None] | None = None
+
+    def find(self, ref: str) -> StoredSecret | None:
+        if self._one_secret is None:
+            self._one_secret = self._database.prepare(_ONE_SECRET)
+        row = self._one_secret(ref=ref)
+        return None if row is None else StoredSecret._make(row)
 
     @contextmanager
     def read(self) -> Iterator[SqlSecretView]:

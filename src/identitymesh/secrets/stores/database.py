@@ -10,17 +10,18 @@ from typing import Final
 
 from identitymesh.errors import SecretBroken, SecretError, SecretMissing
 from identitymesh.redaction import Secret
+from identitymesh.secrets.keyring import Document
 from identitymesh.secrets.keyrings import KeyringSession
-from identitymesh.secrets.providers import Change, Found, Held, Provider, Setup, Wanted
+from identitymesh.secrets.providers import Change, Found, Held, RowProvider, Setup, Wanted
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import SealedRow, SecretRows, SecretTransaction, SecretView
+from identitymesh.secrets.rows import SealedRow, SealedValue, SecretRows, SecretTransaction, SecretView
 from identitymesh.secrets.sealing import Context, read_header, seal, unseal
 
 NAME: Final = "database"
 NEVER: Final = 0
 
 
-def build(_setup: Setup | None = None) -> Provider:
+def build(_setup: Setup | None = None) -> RowProvider:
     return DatabaseProvider()
 
 
@@ -71,6 +72,9 @@ class DatabaseProvider:
     def delete(self, ref: SecretReference, *, purge: bool = False) -> Change:
         del purge  # nothing is kept of what is deleted
         return _Delete(ref.text)
+
+    def open_row(self, row: SealedValue, document: Document) -> Secret:
+        return _open(row, document)
 
     def check(self, rows: SecretRows) -> None:
         with rows.read() as view:
@@ -129,18 +133,20 @@ class _Held:
         self.open()
 
     def open(self) -> Secret:
-        row = self.row
-        document = self.session.open(row.keyring)
-        header = read_header(row.sealed, row.ref)
-        if header.keyset_id != document.keyset_id:
-            raise _broken(row.ref, "it was sealed by another installation or keyring")
-        key = document.sealing_key(header.key_id)
-        if key is None or header.key_id != row.key_id:
-            raise _broken(row.ref, f"the keyring {row.keyring} has no such data key")
-        value = unseal(row.sealed, key, Context(row.keyring, NAME, row.ref, row.version, row.expires))
-        if row.expires != NEVER and row.expires <= time.time():
-            raise _broken(row.ref, "it has expired")
-        return value
+        return _open(self.row, self.session.open(self.row.keyring))
+
+
+def _open(row: SealedValue, document: Document) -> Secret:
+    header = read_header(row.sealed, row.ref)
+    if header.keyset_id != document.keyset_id:
+        raise _broken(row.ref, "it was sealed by another installation or keyring")
+    key = document.sealing_key(header.key_id)
+    if key is None or header.key_id != row.key_id:
+        raise _broken(row.ref, f"the keyring {row.keyring} has no such data key")
+    value = unseal(row.sealed, key, Context(row.keyring, NAME, row.ref, row.version, row.expires), header)
+    if row.expires != NEVER and row.expires <= time.time():
+        raise _broken(row.ref, "it has expired")
+    return value
 
 
 def _number(version: str) -> int | None:
