@@ -42,6 +42,16 @@ MeshError
 │   ├── DueDone                this due run was carried out already, or is going on
 │   ├── Paused                 no run starts before a person says `identitymesh resume`
 │   └── NotFound               no such run, plan, person
+├── ColumnsError               encrypted columns of somebody else's database
+│   ├── ColumnPlanRefused      (a DefinitionRefused too) a plan file, with one problem for each finding
+│   ├── ColumnKeyMissing, ColumnKeyUnsafe, ColumnKeyWrong, ColumnKeyExists
+│   ├── ColumnBroken           an encrypted value that does not open
+│   ├── ColumnValueMissing     nothing is stored there
+│   ├── ColumnValueRefused     the value may not be encrypted (empty, too large, not text)
+│   ├── ColumnsUnfit           a table, column or plan that this cannot be done with; nothing was changed
+│   ├── ColumnsForbidden       the login lacks a right; nothing was changed
+│   ├── ColumnsUnfinished      plaintext remains, or a rotation or upgrade has not ended
+│   └── ColumnsBusy            another command is at work in that database (try again)
 └── StorageError
     ├── DatabaseUnreachable, DatabaseLocked, DiskFull
     ├── RowConflict            another process wrote the same row first (try again)
@@ -409,3 +419,67 @@ class RowConflict(StorageError):
 
 class SchemaOutdated(StorageError):
     code = "schema-outdated"
+
+
+class ColumnsError(MeshError):
+    code = "columns-failed"
+
+
+class ColumnPlanRefused(DefinitionRefused, ColumnsError):
+    code = "column-plan-refused"
+
+
+class ColumnKeyMissing(ColumnsError):
+    code = "column-key-missing"
+    exit_code = ExitCode.SECRET
+
+
+class ColumnKeyUnsafe(ColumnsError):
+    code = "column-key-unsafe"
+    exit_code = ExitCode.SECRET
+
+
+class ColumnKeyWrong(ColumnsError):
+    code = "column-key-wrong"
+    exit_code = ExitCode.SECRET
+
+
+class ColumnKeyExists(ColumnsError):
+    code = "column-key-exists"
+    exit_code = ExitCode.SECRET
+
+
+class ColumnBroken(ColumnsError):
+    code = "column-broken"
+    exit_code = ExitCode.SECRET
+
+
+class ColumnValueMissing(ColumnsError):
+    code = "column-value-missing"
+    exit_code = ExitCode.SECRET
+
+
+class ColumnValueRefused(ColumnsError):
+    code = "column-value-refused"
+    exit_code = ExitCode.SECRET
+
+
+class ColumnsUnfit(ColumnsError):
+    code = "columns-unfit"
+    exit_code = ExitCode.REFUSED
+
+
+class ColumnsForbidden(ColumnsError):
+    code = "columns-forbidden"
+    exit_code = ExitCode.REFUSED
+
+
+class ColumnsUnfinished(ColumnsError):
+    code = "columns-unfinished"
+    exit_code = ExitCode.PROBLEMS
+
+
+class ColumnsBusy(ColumnsError):
+    code = "columns-busy"
+    retryable = True
+    exit_code = ExitCode.BUSY

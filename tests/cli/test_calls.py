@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ import pytest
 from identitymesh import __version__
 from identitymesh.cli.application import parser
 from identitymesh.cli.overview import command_names, overview
+from identitymesh.columns import service
+from identitymesh.columns.keys import create_key
+from identitymesh.columns.plan import read_plan
 from identitymesh.errors import Busy, DatabaseLocked, ExitCode, KeyringMissing, MeshError, SettingsError, Unreachable
 from tests.cli.conftest import Shell
 from tests.cli.imitation import rows, run_report
@@ -24,6 +29,14 @@ CALLS = {
     "backup create": ["backup", "create", "--to", "{new}"],
     "backup verify": ["backup", "verify", "{file}"],
     "backup restore": ["backup", "restore", "{file}"],
+    "columns init-key": ["columns", "init-key", "{new}"],
+    "columns encrypt": ["columns", "encrypt", "--plan", "{plan}"],
+    "columns status": ["columns", "status", "--plan", "{plan}"],
+    "columns verify": ["columns", "verify", "--plan", "{plan}"],
+    "columns decrypt": ["columns", "decrypt", "--plan", "{encrypted}"],
+    "columns rotate-key": ["columns", "rotate-key", "--plan", "{encrypted}", "--new-key", "{new key}"],
+    "columns upgrade": ["columns", "upgrade", "--plan", "{encrypted}"],
+    "columns schema": ["columns", "schema"],
     "connectors list": ["connectors", "list"],
     "connectors test": ["connectors", "test", "hr"],
     "database status": ["database", "status"],
@@ -79,7 +92,25 @@ def filled(call: list[str], folder: Path) -> list[str]:
     """The call with the files that it names."""
     (folder / "key").write_text("AGE-SECRET-KEY-1QQQ\n")
     files = {"{file}": "mesh.yaml", "{new}": "new.age", "{key}": "key"}
+    files |= {"{plan}": "plan.yaml", "{encrypted}": "plan.yaml", "{new key}": "new.key"}
+    if {"{plan}", "{encrypted}"} & set(call):
+        make_application(folder, encrypted="{encrypted}" in call)
     return [str(folder / files[one]) if one in files else one for one in call]
+
+
+def make_application(folder: Path, *, encrypted: bool) -> None:
+    """Somebody else's database, a plan for it, and two keys."""
+    for name in ("columns.key", "new.key"):
+        create_key(folder / name)
+    with closing(sqlite3.connect(folder / "app.db")) as connection, connection:
+        connection.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, totp_secret TEXT)")
+        connection.execute("INSERT INTO users VALUES (1, 'JBSWY3DPEHPK3PXP'), (2, NULL)")
+    (folder / "plan.yaml").write_text(
+        f"version: 1\ndatabase: sqlite:///{folder}/app.db\nkey: {folder}/columns.key\n"
+        "places: [{column: users.totp_secret}]\n"
+    )
+    if encrypted:
+        service.encrypt(read_plan(folder / "plan.yaml"))
 
 
 @pytest.fixture
@@ -108,7 +139,7 @@ def test_every_command_says_something_and_has_a_help(ready: Shell, tmp_path: Pat
     arguments = filled(call, tmp_path)
     assert ready(*arguments, stdin=b"AGE-SECRET-KEY-1QQQ\n").code == ExitCode.DONE
     words = [word for word in call if word.isalpha()][
-        : 2 if call[0] in {"runs", "secrets", "connectors", "definition"} else 1
+        : 2 if call[0] in {"columns", "runs", "secrets", "connectors", "definition"} else 1
     ]
     answer = ready(*words, "--help")
     assert answer.code == 0

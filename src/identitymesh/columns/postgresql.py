@@ -1,0 +1,172 @@
+"""Connections to an application's PostgreSQL database, and what is asked of it as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Final
+
+import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format as WireFormat
+
+from identitymesh.columns.addresses import PostgresAddress
+from identitymesh.columns.failures import translated
+from identitymesh.columns.session import SIDE_TABLE
+from identitymesh.errors import ColumnsBusy
+from identitymesh.redaction import Secret
+
+# One command at a time for each database: locks like this one are the database's own, and end with the session.
+_LOCK: Final = 0x696D636F6C756D6E
+TEXT, BYTEA, TID, XID = 25, 17, 27, 28
+_READER: Final = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off"
+
+
+class PostgresSession:
+    """Two connections: one writes, the other reads ahead of it."""
+
+    dialect = "postgresql"
+
+    def __init__(self, address: PostgresAddress, password: Secret | None, ca_file: str | None) -> None:
+        self._address = address
+        self._parameters = _parameters(address, ca_file)
+        self._password = password
+        self.writer = self._connect()
+
+    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        with translated(self.describe()):
+            connection = psycopg.connect(
+                password=None if self._password is None else self._password.reveal_text(),
+                autocommit=True,
+                **self._parameters,
+            )
+        # The guard lets changes of ours pass; see postgresql_columns.
+        connection.execute("SET identitymesh.columns = 'on'; SET client_encoding = 'UTF8'; SET DateStyle = 'ISO'")
+        for dumper in (_TidArray, _XidArray, _ByteaArray, _TextArray):
+            connection.adapters.register_dumper(dumper.kind, dumper)
+        return connection
+
+    @cached_property
+    def reader(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Rows are read in the order of their keys, from the index: its plans are told so."""
+        connection = self._connect()
+        connection.execute(_READER)
+        return connection
+
+    def describe(self) -> str:
+        return self._address.describe()
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with translated(self.describe()):
+            cursor = self.writer.execute(statement.encode(), tuple(parameters))
+            return cursor.fetchall() if cursor.description is not None else []
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with translated(self.describe()), self.writer.transaction():
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        if not self.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))[0][0]:
+            raise ColumnsBusy(
+                f"{self.describe()}: another command works on encrypted columns there",
+                hint="Wait for it to end. `identitymesh columns status` shows how far it is.",
+            )
+        try:
+            yield
+        finally:
+            if not self.writer.closed:
+                self.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+
+    def has_side_table(self) -> bool:
+        return self.execute("SELECT to_regclass(%s) IS NOT NULL", (SIDE_TABLE,))[0][0] is True
+
+    def close(self) -> None:
+        self.writer.close()
+        if "reader" in self.__dict__:
+            self.reader.close()
+
+
+def _parameters(address: PostgresAddress, ca_file: str | None) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"application_name": "identitymesh columns", "connect_timeout": 15}
+    parameters |= dict(address.options)
+    known = {"host": address.host, "port": address.port, "dbname": address.database, "user": address.user}
+    parameters |= {name: value for name, value in known.items() if value is not None}
+    if ca_file is not None:
+        parameters |= {"sslmode": "verify-full", "sslrootcert": ca_file}
+    elif not address.local:
+        parameters |= {"sslmode": "verify-full", "sslrootcert": "system"}
+    return parameters
+
+
+# Arrays as the server reads them (array_recv): psycopg would take ten times as long for each batch.
+
+
+class BinaryArray:
+    """One-dimensional; elements are bytes as the type's own receive function takes them, ``None`` is NULL."""
+
+    oid: int = 0
+
+    __slots__ = ("data",)
+
+    def __init__(self, items: Sequence[bytes | None]) -> None:
+        lengths: dict[int, bytes] = {}
+        for item in items:
+            size = -1 if item is None else len(item)
+            if size not in lengths:
+                lengths[size] = size.to_bytes(4, "big", signed=True)
+        head = b"".join(
+            number.to_bytes(4, "big") for number in ((1, 1, self.oid, len(items), 1) if items else (0, 1, self.oid))
+        )
+        missing = lengths.get(-1, b"")
+        self.data = head + b"".join([missing if item is None else lengths[len(item)] + item for item in items])
+
+
+class TidArray(BinaryArray):
+    __slots__ = ()
+    oid = TID
+
+
+class XidArray(BinaryArray):
+    __slots__ = ()
+    oid = XID
+
+
+class ByteaArray(BinaryArray):
+    __slots__ = ()
+    oid = BYTEA
+
+
+class TextArray(BinaryArray):
+    __slots__ = ()
+    oid = TEXT
+
+
+class _ArrayDumper(Dumper):
+    format = WireFormat.BINARY
+    kind: type[BinaryArray]
+
+    def dump(self, obj: BinaryArray) -> bytes:
+        return obj.data
+
+
+class _TidArray(_ArrayDumper):
+    kind = TidArray
+    oid = 1010
+
+
+class _XidArray(_ArrayDumper):
+    kind = XidArray
+    oid = 1011
+
+
+class _ByteaArray(_ArrayDumper):
+    kind = ByteaArray
+    oid = 1001
+
+
+class _TextArray(_ArrayDumper):
+    kind = TextArray
+    oid = 1009
