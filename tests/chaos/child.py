@@ -77,7 +77,7 @@ def instrument(events: Events) -> None:
     for operation in ("create", "write", "remove"):
         events.around(Facade, operation, phase="call")
     events.around(SqlExports, "record", phase="record")
-    for module, name in ((source, "PAGE"), (imports, "BATCH"), (exports, "CHUNK")):
+    for module, name in ((source, "PAGE"), (imports, "BATCH"), (exports, "CHUNK"), (exports, "LARGEST_CHUNK")):
         setattr(module, name, SMALL)
 
 

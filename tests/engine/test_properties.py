@@ -153,6 +153,7 @@ def test_order_and_size_of_batches_change_nothing(
         with company(with_badges=True) as world, pytest.MonkeyPatch.context() as patched:
             patched.setattr(imports, "BATCH", size)
             patched.setattr(exports, "CHUNK", size)
+            patched.setattr(exports, "LARGEST_CHUNK", size)
             badge = world.directories["badge"]
             for directory in (world.hr, world.crm, badge):
                 directory.page, directory.backwards = size, reverse

@@ -268,8 +268,8 @@ class ExportStore(Protocol):
 
     def waiting(self, connector: str, frozen: Collection[str]) -> int: ...
 
-    def owner(self, connector: str, object_class: str, key: str) -> int | None:
-        """The identity whose account has this key."""
+    def owners(self, connector: str, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """The identities whose accounts have these (object class, key), as far as there are any."""
 
 
 @dataclass(frozen=True, slots=True)

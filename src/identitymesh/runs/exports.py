@@ -1,4 +1,4 @@
-"""Exports the released rows of one target: mark, send, record, a chunk at a time.
+"""Exports the released rows of one target: mark, send, record, a chunk at a time. Chunks of a fast target grow.
 
 A row is marked *sending* before its call. After a kill the next run finds the mark:
 updates, disables and deletes are guarded and may be repeated; a create whose answer was
@@ -7,6 +7,7 @@ lost is looked up by ``correlate`` and adopted.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -37,10 +38,13 @@ from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs.contract import Attempt, ExportStore, Issue, Lease, Result
 from identitymesh.runs.reports import ExportReport, Progress
 
-CHUNK = 50
+CHUNK = 50  # rows at first, and at least
+LARGEST_CHUNK = 800
+BRISK = 0.5  # seconds: a chunk that took less is followed by one of twice as many rows
 # The target as a whole cannot be used: the rest waits for the next run.
 HOPELESS = (Unreachable, CredentialRefused, ConnectorMisconfigured, Throttled)
 LOST_IN_A_ROW = 3
+ANSWERED = "the target answers with an account that belongs to somebody else here"
 TAKEN = "the account with this person's correlate value belongs to somebody else here; it was not touched"
 
 
@@ -72,12 +76,13 @@ def export(work: ExportWork, facade: Facade) -> tuple[ExportReport, list[Issue]]
     """Send everything that is released. Never raises for one object; a target that cannot be used ends it in words."""
     total = Exported()
     sender = _Sender(work, facade, total)
-    after = (-1, "")
+    after, size = (-1, ""), CHUNK
     waiting = work.exports.waiting(work.connector, work.rules.frozen)
     sent = 0
     while total.stopped_by is None:
+        begun = time.monotonic()
         attempts = work.exports.begin(
-            work.connector, after, CHUNK, work.rules.frozen, parked=work.retry_parked, lease=work.lease
+            work.connector, after, size, work.rules.frozen, parked=work.retry_parked, lease=work.lease
         )
         if not attempts:
             break
@@ -88,6 +93,8 @@ def export(work: ExportWork, facade: Facade) -> tuple[ExportReport, list[Issue]]
         work.exports.put_back(untried, work.lease)
         sent += len(results)
         work.progress("export", work.connector, sent, max(waiting, sent))
+        brisk = time.monotonic() - begun < BRISK
+        size = min(size * 2, LARGEST_CHUNK) if brisk else max(size // 2, CHUNK)
     error = total.stopped_by
     report = ExportReport(
         work.connector,
@@ -111,22 +118,37 @@ class _Sender:
         self._total = total
         self._lost = 0
         self._linked: dict[tuple[str, str], int] = {}  # (object class, key): whose account it became just now
+        self._made: dict[tuple[str, str], Attempt] = {}  # those of them in this chunk that may be somebody's already
         self._managed = {rule.name: rule.managed for several in work.rules.projections.values() for rule in several}
 
     def chunk(self, attempts: Sequence[Attempt]) -> tuple[list[Result], list[Attempt]]:
-        results: list[Result] = []
-        for index, attempt in enumerate(attempts):
+        """What came of each, and those that were not tried."""
+        results: dict[tuple[int, str, str], Result] = {}
+        for attempt in attempts:
             try:
-                results.append(self._one(attempt))
+                results[attempt.account.place] = self._one(attempt)
                 self._lost = 0
             except HOPELESS as error:
                 self._stop(error)
-                return results, list(attempts[index:])
             except ConnectorError as error:
-                results.append(self._without_answer(attempt, error))
-                if self._total.stopped_by is not None:
-                    return results, list(attempts[index + 1 :])
-        return results, []
+                results[attempt.account.place] = self._without_answer(attempt, error)
+            if self._total.stopped_by is not None:
+                break
+        self._refuse_taken(results)
+        return list(results.values()), [one for one in attempts if one.account.place not in results]
+
+    def _refuse_taken(self, results: dict[tuple[int, str, str], Result]) -> None:
+        """Creates that were answered with an account which is somebody else's here already: asked for all at once."""
+        owners = self._work.exports.owners(self._work.connector, list(self._made)) if self._made else {}
+        for place, owner in owners.items():
+            attempt = self._made[place]
+            if owner != attempt.account.identity_id:
+                self._linked[place] = owner
+                self._total.done["create"] -= 1
+                results[attempt.account.place] = self._refused(
+                    attempt, AccountTaken(ANSWERED, connector=self._work.connector)
+                )
+        self._made.clear()
 
     def _stop(self, error: ConnectorError) -> None:
         self._total.stopped_by = error
@@ -149,10 +171,13 @@ class _Sender:
         except (ConnectionLost, TimedOut, *HOPELESS):
             raise
         except (ObjectError, PermissionDenied) as error:
-            self._total.parked += 1
-            self._note(attempt, error)
-            account, code, reason = attempt.account, error.code, str(error)
-            return self._result(attempt, lambda row: exporting.refused(row, account, code, reason), error=error)
+            return self._refused(attempt, error)
+
+    def _refused(self, attempt: Attempt, error: ConnectorError) -> Result:
+        self._total.parked += 1
+        self._note(attempt, error)
+        account, code, reason = attempt.account, error.code, str(error)
+        return self._result(attempt, lambda row: exporting.refused(row, account, code, reason), error=error)
 
     # -- the three things that can be done ---------------------------------------
 
@@ -167,19 +192,17 @@ class _Sender:
             if existing is None:
                 raise
             return self._stale(attempt, existing)  # somebody made it meanwhile: looked at before it is changed
-        self._claim(account, entry, "the target answers with an account that belongs to somebody else here")
+        place = (account.object, entry.key)
+        self._claim(account, place, self._linked.get(place), ANSWERED)
+        self._made[place] = attempt
         return self._written(attempt, entry)
 
-    def _claim(self, account: Account, entry: Entry, otherwise: str) -> None:
+    def _claim(self, account: Account, place: tuple[str, str], owner: int | None, otherwise: str) -> None:
         """One account at the target is the account of one person: nobody else's is linked, let alone written to.
 
         Raises:
             AccountTaken: it belongs to somebody else here.
         """
-        place = (account.object, entry.key)
-        owner = self._linked.get(place)
-        if owner is None:
-            owner = self._work.exports.owner(account.connector, *place)
         if owner not in (None, account.identity_id):
             raise AccountTaken(otherwise, connector=account.connector)
         self._linked[place] = account.identity_id
@@ -197,7 +220,9 @@ class _Sender:
                 connector=account.connector,
             )
         if found:
-            self._claim(account, found[0], TAKEN)
+            place = (account.object, found[0].key)
+            owner = self._linked.get(place) or self._work.exports.owners(account.connector, [place]).get(place)
+            self._claim(account, place, owner, TAKEN)
         return found[0] if found else None
 
     def _complete(self, attempt: Attempt, entry: Entry) -> Result:

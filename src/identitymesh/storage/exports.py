@@ -11,7 +11,7 @@ from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
 from identitymesh.storage.mesh import SqlMeshTransaction
 from identitymesh.storage.plans import thawed
-from identitymesh.storage.rows import account_value
+from identitymesh.storage.rows import account_value, chunks
 from identitymesh.storage.tables import mesh as m
 
 _ACCOUNT = m.account.c
@@ -87,10 +87,14 @@ class SqlExports:
         with self._database.read() as connection:
             return int(connection.scalar(query) or 0)
 
-    def owner(self, connector: str, object_class: str, key: str) -> int | None:
-        mine = (_ACCOUNT.connector == connector, _ACCOUNT.object == object_class, _ACCOUNT.key == key)
+    def owners(self, connector: str, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        query = select(_ACCOUNT.object, _ACCOUNT.key, _ACCOUNT.identity_id).where(_ACCOUNT.connector == connector)
+        found: dict[tuple[str, str], int] = {}
         with self._database.read() as connection:
-            return connection.scalar(select(_ACCOUNT.identity_id).where(*mine).limit(1))
+            for some in chunks(places):
+                for row in connection.execute(query.where(tuple_(_ACCOUNT.object, _ACCOUNT.key).in_(some))):
+                    found[row.object, row.key] = row.identity_id
+        return found
 
 
 def _released(connector: str, frozen: Collection[str]) -> list[ColumnElement[bool]]:
