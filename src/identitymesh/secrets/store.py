@@ -249,6 +249,8 @@ class SecretStore:
         """Current and pending version of each ref that is stored; a vault that is followed is asked."""
         with self._rows.read() as view:
             ledger = view.ledger(refs)
+            if not ledger:
+                return {}  # and no keyring has to be opened for it
             looked = self._look(view, ledger, self.session(view))
         followed = {one.ref: held.version for one, held in looked.followed().items()}
         return {ref: (followed.get(ref, row.current_version), row.pending_version) for ref, row in ledger.items()}
