@@ -48,10 +48,24 @@ def check(
     checked: dict[Path, Checked] = {}
     for path, text, names in _all_expressions(shape):
         try:
-            checked[path] = check_expression(text, names=names, condition=path[3:] in _CONDITIONS)
+            given = "FirstFree" if path[1] == "flow" else ""
+            checked[path] = check_expression(text, names=names, condition=path[3:] in _CONDITIONS, may_give=given)
         except ExpressionError as error:
             findings.append((path, f"{error} (line {error.line}, column {error.column} of the expression)", "error"))
+    findings += _first_free(shape, checked)
     return Expressions(checked), findings
+
+
+def _first_free(shape: DefinitionShape, checked: Mapping[Path, Checked]) -> Iterator[Finding]:
+    """A value for one alone is one text."""
+    for index, rule in enumerate(shape.rules.flow):
+        path: Path = ("rules", "flow", index, "value")
+        mesh_type = shape.mesh.get(rule.object)
+        if mesh_type is None or path not in checked or "FirstFree" not in checked[path].functions:
+            continue
+        for attribute in mesh_type.attributes:
+            if attribute.name == rule.target and (attribute.many or attribute.type != "string"):
+                yield path, "FirstFree gives one text: the attribute must be a string, and not many", "error"
 
 
 def _all_expressions(shape: DefinitionShape) -> Iterator[tuple[Path, str, Collection[str] | None]]:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from identitymesh.definition.reading import Definition
-from identitymesh.rules.expressions import Calendar, Changing, Checked, changing, compile_one, compile_set, zone_named
-from identitymesh.rules.flow import FlowPlan, FlowRule
+from identitymesh.rules.expressions import (
+    Calendar,
+    Changing,
+    Checked,
+    changing,
+    check,
+    compile_one,
+    compile_set,
+    zone_named,
+)
+from identitymesh.rules.expressions.tree import Attribute, Call, write
+from identitymesh.rules.flow import FirstFree, FlowPlan, FlowRule
 from identitymesh.rules.join import Condition, JoinPlan, JoinRule
 from identitymesh.rules.project import ProjectRule
 from identitymesh.rules.ruleset import MeshAttribute, MeshType, RuleSet
@@ -35,7 +45,38 @@ def compile_rules(definition: Definition, version: int, now: datetime) -> RuleSe
         now=calendar.now,
         changes=_changes(definition, calendar),
         mesh_changes=_mesh_changes(definition, calendar),
+        unique=(unique := _unique(definition)),
+        watched=_watched(definition, unique),
     )
+
+
+def _unique(definition: Definition) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for index, rule in enumerate(definition.shape.rules.flow):
+        if "FirstFree" in definition.expressions.by_path["rules", "flow", index, "value"].functions:
+            found[rule.object] = found.get(rule.object, frozenset()) | {rule.target}
+    return found
+
+
+def _watched(definition: Definition, unique: Mapping[str, frozenset[str]]) -> dict[tuple[str, str], dict[str, str]]:
+    """Attributes of targets that are written as the mesh has them, up to case and surrounding space."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for index, rule in enumerate(definition.shape.rules.project):
+        for name in rule.attributes:
+            tree = definition.expressions.by_path["rules", "project", index, "attributes", name].tree
+            while isinstance(tree, Call) and tree.function in ("ToLower", "ToUpper", "Trim"):
+                tree = tree.arguments[0]
+            if isinstance(tree, Attribute) and tree.name in unique.get(rule.object, ()):
+                found.setdefault((rule.connector, rule.object), {})[name] = tree.name
+    return found
+
+
+def _free(checked: Checked, calendar: Calendar) -> FirstFree | None:
+    if not (isinstance(checked.tree, Call) and checked.tree.function == "FirstFree"):
+        return None
+    parts = [check(write(one), names=None, counting=True) for one in checked.tree.arguments]
+    *texts, numbered = [compile_one(one, calendar) for one in parts]
+    return FirstFree(tuple(texts), numbered)
 
 
 def _changes(definition: Definition, calendar: Calendar) -> dict[tuple[str, str], Changing]:
@@ -96,7 +137,8 @@ def _flows(definition: Definition, calendar: Calendar) -> dict[tuple[str, str], 
     shapes.sort(key=lambda item: (-item[1].confidence, order[item[1].connector], item[1].name))
     grouped: dict[tuple[str, str], list[tuple[FlowRule, int]]] = defaultdict(list)
     for rank, (index, shape) in enumerate(shapes):
-        rule = FlowRule(shape.name, shape.connector, shape.target, shape.confidence, rank)
+        free = _free(definition.expressions.by_path["rules", "flow", index, "value"], calendar)
+        rule = FlowRule(shape.name, shape.connector, shape.target, shape.confidence, rank, free)
         grouped[shape.connector, shape.object].append((rule, index))
     plans = {}
     for where, rules in grouped.items():

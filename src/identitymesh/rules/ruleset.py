@@ -39,7 +39,9 @@ class RuleSet:
 
     ``joins`` and ``flows`` are keyed by (connector, object), ``projections`` by mesh type; ``renames`` gives, for
     former rule names, today's. ``now`` is the instant for which it was compiled; ``changes`` and ``mesh_changes`` say
-    when what it says of an object or an identity can be another thing, with nothing changed but the date.
+    when what it says of an object or an identity can be another thing, with nothing changed but the date. ``unique``
+    gives, for each mesh type, the attributes of which FirstFree gives values, and ``watched``, for each target, its
+    attributes that hold them (target attribute to mesh attribute).
     """
 
     version: int
@@ -52,6 +54,8 @@ class RuleSet:
     now: datetime
     changes: Mapping[tuple[str, str], Changing]
     mesh_changes: Mapping[str, Changing]
+    unique: Mapping[str, frozenset[str]]
+    watched: Mapping[tuple[str, str], Mapping[str, str]]
 
     @property
     def looks_at_the_date(self) -> bool:

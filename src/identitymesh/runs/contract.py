@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from identitymesh.audit import Record
 from identitymesh.model.accounts import Account
@@ -18,6 +18,7 @@ from identitymesh.model.identities import Identity
 from identitymesh.model.objects import ObjectId, StoredObject
 
 Pair = tuple[str, str]  # mesh attribute, text
+Place = tuple[str, str]  # connector, object class
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,39 @@ class ImportState:
     error_at: datetime | None = None
 
 
+class Reservation(NamedTuple):
+    """A text that one person has for ever; ``folded`` for comparing. ``rule`` gave it, or it came by itself."""
+
+    type: str
+    attribute: str
+    folded: str
+    identity_id: int
+    value: str
+    rule: str | None
+
+
+class UniqueRows(Protocol):
+    """Who has or had which text in attributes that are unique. Texts to look for are folded."""
+
+    def reserved(self, type_name: str, attribute: str, texts: Collection[str]) -> dict[str, int]: ...
+    def given_to(self, identity_ids: Collection[int]) -> dict[tuple[int, str], str]:
+        """What rules gave these people: (identity, attribute) to the value as it was given."""
+
+    def held_at_targets(self, type_name: str, attribute: str, texts: Collection[str]) -> dict[str, list[ObjectId]]: ...
+    def never_complete(self, places: Collection[Place]) -> list[Place]:
+        """Those of which no complete import is known."""
+
+    def reserve(self, rows: Sequence[Reservation]) -> None:
+        """Raises ``StorageError`` when somebody else was quicker: nobody gets what another has."""
+
+    def put_target_values(self, values: Mapping[ObjectId, Sequence[Pair]], new: Collection[ObjectId] = ()) -> None: ...
+
+
 class MeshTransaction(Protocol):
     """Reads and writes of one batch. Loaded rows are locked until the commit."""
+
+    @property
+    def unique(self) -> UniqueRows: ...
 
     def objects(self, connector: str, object_class: str, keys: Collection[str]) -> dict[str, StoredObject]: ...
     def objects_of(self, identity_ids: Collection[int]) -> dict[int, list[StoredObject]]: ...

@@ -236,6 +236,8 @@ class Cycle:
 
     def _import_all(self, work: Work, secrets: RunSecrets) -> None:
         chosen = [one for one in self._current.definition.connectors.values() if self._is_read(one)]
+        watched = {name for name, _ in self._rules.watched}
+        chosen.sort(key=lambda one: one.name not in watched)  # what is free is known once these are read
         secrets.prepare(self._current.definition.connectors.values())
         for connector in chosen:
             try:

@@ -20,6 +20,7 @@ from identitymesh.runs.accounts import AccountWork
 from identitymesh.runs.contract import Issue, MeshTransaction, Pair
 from identitymesh.runs.keys import KeyIndex, join_pairs
 from identitymesh.runs.people import found_event, person_events
+from identitymesh.runs.unique import UniqueValues
 
 MAX_ROUNDS = 20  # a chain of objects that find each other only through each other's values
 
@@ -55,6 +56,7 @@ class Evaluation:
         self._touched: dict[int, None] = {}  # identities whose values must be worked out again, in order
         self._accounts = AccountWork(tx, rules)
         self._keys = KeyIndex(tx)
+        self._unique = UniqueValues(tx, rules)
         self._pairs_of: dict[int, set[Pair]] = {}  # join keys of the identities in `_after`
         self._next_id: int | None = None
         self.outcome = Outcome()
@@ -84,6 +86,7 @@ class Evaluation:
         self.outcome.counts["added"] += len(staged) - len(stored)
         self.outcome.counts["changed"] += len(stored)
         self._accounts.objects_read(connector, object_class, objects)
+        self._unique.see(objects)
         self._join(to_join)
 
     def _relink(
@@ -119,6 +122,7 @@ class Evaluation:
             if one.identity_id is not None:
                 self._touched[one.identity_id] = None
         self._accounts.objects_gone(connector, object_class, list(stored.values()))
+        self._unique.forget_objects([one.id for one in stored.values()])
 
     def refresh(self, identity_ids: Sequence[int]) -> None:
         """Identities that were last evaluated under other rules."""
@@ -140,6 +144,7 @@ class Evaluation:
             by_type.setdefault(stored.id.object, set()).update(joining.waiting_keys(stored.attributes, plan))
         for type_name, pairs in by_type.items():
             self._keys.fetch(type_name, pairs)
+        self._unique.prepare(objects)
         for stored in objects:
             self._join_one(stored)
 
@@ -179,7 +184,7 @@ class Evaluation:
         if self._next_id is None:
             self._next_id = self.tx.next_identity_id()
         linked = stored._replace(state="joined", identity_id=self._next_id, joined_by=rule)
-        values = self._flow([linked], mesh_type.name, {})
+        values = self._flow(self._next_id, [linked], mesh_type.name, {})
         anchor = key_text(values[mesh_type.anchor].value) if mesh_type.anchor in values else None
         refused = None
         if anchor is None:
@@ -193,6 +198,7 @@ class Evaluation:
             if self._keys.find(mesh_type.name, (mesh_type.anchor, anchor)):
                 refused = "anchor-taken", f"rule {rule} would create a second person with the same {mesh_type.anchor}"
         if refused:
+            self._unique.take_back(self._next_id)
             self._leave_unjoined(stored)
             self._issue(stored, *refused)
             return
@@ -206,8 +212,12 @@ class Evaluation:
 
     # -- flow --------------------------------------------------------------------
 
-    def _flow(self, objects: Sequence[StoredObject], type_name: str, before: Mapping[str, Held]) -> dict[str, Held]:
+    def _flow(
+        self, identity_id: int, objects: Sequence[StoredObject], type_name: str, before: Mapping[str, Held]
+    ) -> dict[str, Held]:
         offered, problems = flowing.candidates(objects, self._rules, type_name)
+        if self._unique:
+            problems += self._unique.settle(identity_id, type_name, offered, objects, before)
         for problem in problems:
             message = f"rule {problem.rule.name}: {problem.message}"
             self.outcome.issues.append(Issue(problem.connector, problem.key, "rule-failed", message))
@@ -216,7 +226,7 @@ class Evaluation:
     def _evaluate_new(self, identity_id: int) -> None:
         identity = self._after[identity_id]
         mine = [one for one in self._objects.values() if one.identity_id == identity_id]
-        changed = self._dated(replace(identity, values=self._flow(mine, identity.type, {})), mine)
+        changed = self._dated(replace(identity, values=self._flow(identity_id, mine, identity.type, {})), mine)
         self._after[identity_id] = changed
         self._move_keys(changed, identity)
 
@@ -227,6 +237,10 @@ class Evaluation:
         loaded = self.tx.identities(missing)
         self._before.update(loaded)
         objects = self._current_objects(ids)
+        if self._unique:
+            everything = [one for several in objects.values() for one in several]
+            self._unique.prepare(everything, ids)
+            self._unique.see(everything if self._rules_changed else ())
         for identity_id in ids:
             before = self._after.get(identity_id) or self._before[identity_id]
             if before is None:
@@ -249,7 +263,7 @@ class Evaluation:
         if not present:
             left_at = before.left_at if not before.present else self._now
             return self._dated(replace(before, present=False, left_at=left_at), objects)
-        values = self._flow(objects, before.type, before.values)
+        values = self._flow(before.id, objects, before.type, before.values)
         mesh_type = self._rules.types.get(before.type)
         held = values.get(mesh_type.anchor) if mesh_type else None
         anchor = key_text(held.value) if held else None
@@ -261,6 +275,8 @@ class Evaluation:
     def _dated(self, identity: Identity, objects: Sequence[StoredObject]) -> Identity:
         """The identity with the instant at which rules about dates can say something else of it."""
         rules = self._rules
+        if identity.id in self._unique.later:
+            return replace(identity, due=rules.now)  # again as soon as the targets are read
         if not rules.looks_at_the_date:
             return identity if identity.due is None else replace(identity, due=None)
         moments = [rules.object_due(one.id.connector, one.id.object, one.attributes) for one in objects]
@@ -353,6 +369,8 @@ class Evaluation:
             else changed
         )
         tx.put_identities(new, stale, version)
+        self._unique.write([*new, *stale], self._new)
+        self.outcome.issues += self._unique.issues
         for type_name in self._rules.types:
             keys = {one.id: self._pairs_of[one.id] for one in (*new, *stale) if one.type == type_name}
             tx.put_join_keys(type_name, keys, {one.id for one in new})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from identitymesh.errors import NotFound, UsageError
 from identitymesh.model.accounts import Account, differences
+from identitymesh.model.attributes import Value
 from identitymesh.model.identities import Held, Identity
 from identitymesh.model.objects import StoredObject
 from identitymesh.pipeline import flowing
@@ -58,7 +59,14 @@ def _values(identity: Identity, objects: Sequence[StoredObject], rules: RuleSet)
     for name, attribute in mesh_type.attributes.items():
         held = identity.values.get(name)
         offers = [
-            Offer(one.value, one.rule.name, one.rule.connector, one.key, one.rule.confidence, won=_won(held, one))
+            Offer(
+                _offered(held, one),
+                one.rule.name,
+                one.rule.connector,
+                one.key,
+                one.rule.confidence,
+                won=_won(held, one),
+            )
             for one in offered.get(name, ())
         ]
         found.append(
@@ -75,6 +83,11 @@ def _values(identity: Identity, objects: Sequence[StoredObject], rules: RuleSet)
             )
         )
     return found
+
+
+def _offered(held: Held | None, offer: flowing.Candidate) -> Value:
+    """What a rule offers; what FirstFree gave is what the person has."""
+    return held.value if held is not None and offer.rule.free is not None and _won(held, offer) else offer.value
 
 
 def _won(held: Held | None, offer: flowing.Candidate) -> bool:

@@ -37,6 +37,7 @@ from identitymesh.storage.rows import (
 )
 from identitymesh.storage.tables import mesh as m
 from identitymesh.storage.tables import runs as r
+from identitymesh.storage.unique import SqlUniqueRows
 
 _OBJECT = m.connector_object.c
 _ACCOUNT = m.account.c
@@ -49,6 +50,7 @@ class SqlMeshTransaction:
         self._connection = connection
         self._bound = partial(as_stored, connection)
         self._now = self._bound(datetime.now(UTC))
+        self.unique = SqlUniqueRows(connection, self._now)
 
     def _rows(self, query: Select[Any]) -> Iterator[Any]:
         return iter(self._connection.execute(query))

@@ -23,6 +23,7 @@ from identitymesh.storage.tables import schedules as t
 _BY_CONNECTOR = (
     m.connector_object,
     m.waiting_key,
+    m.target_value,
     m.account,
     r.watermark,
     r.import_state,

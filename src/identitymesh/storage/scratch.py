@@ -26,6 +26,8 @@ _COPIED = (
     m.connector_object,
     m.waiting_key,
     m.join_key,
+    m.reserved_value,
+    m.target_value,
     m.account,
     r.import_state,
     r.released,

@@ -110,6 +110,8 @@ def call(node: Call, function: Function, values: Values, functions: Mapping[str,
 
     if function.form == "iif":
         return of(node.arguments[1] if holds(of(node.arguments[0])) else node.arguments[2])
+    if function.form == "free":
+        return of(node.arguments[0])
     if function.form == "coalesce":
         return next((value for one in node.arguments if (value := of(one)) is not None), None)
     if function.form == "switch":

@@ -114,7 +114,21 @@ def test_a_definition_at_work() -> None:
     assert evaluated(DEFINITION[12], **person) is True
 
 
-@pytest.mark.parametrize("text", ["InitialPassword(20)", "FirstFree([a], [#])"])
-def test_what_is_not_there_yet_is_refused(text: str) -> None:
-    with pytest.raises(ExpressionError):
-        check(text, names=None)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("InitialPassword(20)", "InitialPassword must be the whole value of an attribute of on_create"),
+        ('Concat(FirstFree([a], [#]), "x")', "FirstFree must be the whole value of a flow rule"),
+        ("FirstFree([a], [b])", r"must count with \[#\]"),
+        ("FirstFree([#], [#])", r"\[#\] counts in the last text of FirstFree alone"),
+        ("[#]", r"\[#\] counts in the last text of FirstFree alone"),
+        ("FirstFree([a])", "takes 2 or more arguments"),
+    ],
+)
+def test_what_is_given_once_stands_alone(text: str, message: str) -> None:
+    with pytest.raises(ExpressionError, match=message):
+        check(text, names=None, may_give="FirstFree")
+
+
+def test_a_first_free_value_reads_its_attributes_and_no_counter() -> None:
+    assert check("FirstFree([a], Concat([b], [#]))", names={"a", "b"}, may_give="FirstFree").attributes == {"a", "b"}

@@ -93,7 +93,6 @@ def test_every_node_has_its_place() -> None:
         ("[a", 1, 1, "closing bracket"),
         ("[a[b]", 1, 1, "closing bracket"),
         ("[]", 1, 1, "no name"),
-        ("[#]", 1, 1, "FirstFree"),
         ("name", 1, 1, "brackets"),
         ("Trim(name)", 1, 6, "brackets"),
         (r'"ab\q"', 1, 4, "means nothing"),

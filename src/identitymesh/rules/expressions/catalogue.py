@@ -7,7 +7,7 @@ from functools import cache
 from types import MappingProxyType
 
 from identitymesh.rules.expressions.function import Function
-from identitymesh.rules.expressions.functions import conversions, dates, directory, lists, logic, text
+from identitymesh.rules.expressions.functions import conversions, dates, directory, lists, logic, once, text
 
 
 def families() -> Mapping[str, tuple[Function, ...]]:
@@ -19,6 +19,7 @@ def families() -> Mapping[str, tuple[Function, ...]]:
         "Several values": lists.FUNCTIONS,
         "Dates": dates.FUNCTIONS,
         "Conversions": conversions.FUNCTIONS,
+        "Given once": once.FUNCTIONS,
     }
 
 

@@ -7,7 +7,7 @@ would fail, or be pointless, for everybody is refused here, with its place.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import NoReturn
@@ -27,6 +27,7 @@ from identitymesh.rules.expressions.kinds import (
     name_of,
 )
 from identitymesh.rules.expressions.parser import parse
+from identitymesh.rules.expressions.tree import NUMBER as NUMBER_NAME
 from identitymesh.rules.expressions.tree import (
     And,
     Attribute,
@@ -65,11 +66,14 @@ def check(
     names: Collection[str] | None,
     functions: Mapping[str, Function] | None = None,
     condition: bool = False,
+    may_give: str = "",
+    counting: bool = False,
 ) -> Checked:
     """Parse and judge an expression.
 
     ``names`` are the attributes that it may read, None for any. ``condition`` asks for a result that can be True.
-    ``functions`` stands in for the catalogue.
+    ``functions`` stands in for the catalogue. ``may_give``: the function of the family "Given once" that may be the
+    whole of it. ``counting``: this is a text of FirstFree, cut out, and ``[#]`` is one of its attributes.
 
     Raises:
         ExpressionError: with line and column inside the expression.
@@ -77,7 +81,10 @@ def check(
     known = catalogue() if functions is None else functions
     tree = parse(text, {name.lower(): name for name in known})
     nodes = list(_all_nodes(tree))
-    attributes = {node.name: node for node in reversed(nodes) if isinstance(node, Attribute)}
+    counters = () if counting else _once(tree, nodes, known, may_give)
+    attributes = {
+        node.name: node for node in reversed(nodes) if isinstance(node, Attribute) and node.name not in counters
+    }
     if names is not None:
         for name, node in sorted(attributes.items(), key=lambda item: (item[1].at.line, item[1].at.column)):
             if name not in names:
@@ -88,6 +95,24 @@ def check(
     called = {node.function: known[node.function] for node in nodes if isinstance(node, Call)}
     volatile = any(function.volatile for function in called.values())
     return Checked(text, tree, frozenset(attributes), name_of(kinds), volatile, called)
+
+
+def _once(tree: Node, nodes: Sequence[Node], known: Mapping[str, Function], may_give: str) -> Collection[str]:
+    """Whether what is given once stands where it can be given; answers the names that count in it."""
+    for node in nodes:
+        if isinstance(node, Call) and node.function in known and known[node.function].form in ("free", "password"):
+            where = {"free": "a flow rule", "password": "an attribute of on_create"}[known[node.function].form]
+            if node is not tree or node.function != may_give:
+                _refuse(node, f"{node.function} must be the whole value of {where}")
+    counted = isinstance(tree, Call) and tree.function == may_give == "FirstFree" and len(tree.arguments) > 1
+    last = list(_all_nodes(tree.arguments[-1])) if counted and isinstance(tree, Call) else []
+    counters = [node for node in last if isinstance(node, Attribute) and node.name == NUMBER_NAME]
+    if counted and not counters:
+        _refuse(tree, "the last text of FirstFree must count with [#]")
+    for node in nodes:
+        if isinstance(node, Attribute) and node.name == NUMBER_NAME and not any(node is one for one in counters):
+            _refuse(node, "[#] counts in the last text of FirstFree alone")
+    return {NUMBER_NAME} if counters else ()
 
 
 def _all_nodes(tree: Node) -> Iterator[Node]:

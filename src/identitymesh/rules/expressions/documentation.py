@@ -124,6 +124,8 @@ def _function(function: Function) -> Iterator[str]:
     yield ""
     if function.notes:
         yield f"{function.notes}\n"
+    if not function.examples:
+        return
     yield "| Expression | Values | Result |"
     yield "|---|---|---|"
     for example in function.examples:

@@ -154,6 +154,10 @@ class Emission:
                 return self._coalesce(node)
             case "call":
                 return self._ordinary_call(function, node)
+            case "free":
+                return self._operand(node.arguments[0])  # as if nothing were taken; see rules/flow.py
+            case "password":
+                raise AssertionError("passwords are made by exports")
 
     def _iif(self, node: Call) -> Operand:
         condition = self._condition(node.arguments[0], "IIF")

@@ -61,7 +61,7 @@ class Function:
     result: Kinds
     examples: tuple[Example, ...]
     call: Callable[..., Value | None] | None = None
-    form: Literal["call", "iif", "switch", "coalesce"] = "call"
+    form: Literal["call", "iif", "switch", "coalesce", "free", "password"] = "call"
     inline: Callable[[Sequence[str]], str | None] | None = None
     repeats: int = 0
     grows: bool = False

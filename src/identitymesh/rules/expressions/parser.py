@@ -156,8 +156,6 @@ class _TreeBuilder:
 
     def attribute(self, tokens: Sequence[Token]) -> _Part:
         name, at = str(tokens[0])[1:-1], _at(tokens[0])
-        if name == "#":
-            raise _error("[#] counts inside FirstFree, which this version does not have yet", at)
         if not name.strip():
             raise _error("the attribute has no name", at)
         return _Part(Attribute(name, at), 1)

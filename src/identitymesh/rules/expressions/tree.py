@@ -20,6 +20,7 @@ class Position:
 
 
 START: Final = Position(1, 1)
+NUMBER: Final = "#"  # the attribute that counts in FirstFree
 
 ConstantValue = str | int | float | bool | None
 Operator = Literal["==", "!=", "<", "<=", ">", ">="]

@@ -98,6 +98,32 @@ join_key = Table(
 )
 Index("ix_join_key_identity", join_key.c.identity_id)
 
+reserved_value = Table(  # what a person has or ever had in an attribute that is unique: given to nobody else
+    "reserved_value",
+    metadata,
+    Column("type", String(64), primary_key=True),
+    Column("attribute", String(128), primary_key=True),
+    Column("folded", Text, primary_key=True),  # without case, in one normal form
+    Column("identity_id", RowId, ForeignKey("identity.id", ondelete="CASCADE"), nullable=False),
+    Column("value", Text, nullable=False),
+    Column("rule", String(128)),  # the rule that gave it; null: it came from somewhere else
+    Column("at", Moment, nullable=False),
+)
+Index("ix_reserved_value_identity", reserved_value.c.identity_id)
+
+target_value = Table(  # what accounts of targets hold of such attributes, ours or not
+    "target_value",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("connector", String(64), nullable=False),
+    Column("object", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("attribute", String(128), nullable=False),  # of the mesh
+    Column("folded", Text, nullable=False),
+)
+Index("ix_target_value_object", target_value.c.connector, target_value.c.object, target_value.c.key)
+Index("ix_target_value_folded", target_value.c.object, target_value.c.attribute, target_value.c.folded)
+
 account = Table(
     "account",
     metadata,
