@@ -8,14 +8,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import lines
+from bench import lines, synchronisation
 from bench.lines import Line
 
-LINES: tuple[Callable[[], Line], ...] = (
+LINES: tuple[Callable[[], Line | list[Line]], ...] = (
     lines.help_of_the_program,
-    lines.first_synchronisation,
-    lines.the_same_on_postgresql,
-    lines.no_change,
+    synchronisation.two_hundred_thousand_people,
+    synchronisation.a_million_people,
     lines.creates_at_a_scim_service,
     lines.one_secret,
 )
@@ -26,16 +25,17 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--only", default="", help="lines whose name contains this")
     chosen = parser.parse_args()
-    found = []
+    found: list[Line] = []
     for measure in LINES:
         if chosen.only not in measure.__name__:
             continue
-        line = measure()
-        found.append(line)
-        if not chosen.json:
-            verdict = "ok  " if line.reached else "MISS"
-            sys.stdout.write(f"{verdict} {line.name}\n     {line.ratio:.2f} ({line.reach}); {line.figures}\n")
-            sys.stdout.flush()
+        answer = measure()
+        for line in answer if isinstance(answer, list) else [answer]:
+            found.append(line)
+            if not chosen.json:
+                verdict = "ok  " if line.reached else "MISS"
+                sys.stdout.write(f"{verdict} {line.name}\n     {line.ratio:.2f} ({line.reach}); {line.figures}\n")
+                sys.stdout.flush()
     if chosen.json:
         sys.stdout.write(json.dumps([asdict(line) | {"reached": line.reached} for line in found], indent=2) + "\n")
     return 0 if all(line.reached for line in found) else 1

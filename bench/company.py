@@ -1,7 +1,8 @@
-"""An installation to measure: an HR table, a SCIM service, and the definition between them."""
+"""Installations to measure: HR as a table or a file, a SCIM service or a table of badges, and what is between them."""
 
 from __future__ import annotations
 
+import csv
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,22 @@ rules:
         title: "[title]"
         active: "[active]"
 """
+BADGES = """
+    - name: people
+      connector: badges
+      object: user
+      create: true
+      correlate: person_no
+      attributes:
+        person_no: "[employeeId]"
+        login: "[mail]"
+        display_name: "[displayName]"
+        given_name: "[givenName]"
+        family_name: "[sn]"
+        title: "[title]"
+        active: "[active]"
+"""
+FILE = "people.csv"
 COLUMNS = ("id", "first", "last", "title", "department", "phone", "city", "status", "changed")
 
 
@@ -98,6 +115,57 @@ def company(
             DEFINITION.format(crm=crm), source="bench", base=None, replace=False, release=False, allow_audience=()
         )
         yield installation
+
+
+def definition_of_files() -> str:
+    """The same rules, from a file to a table of badges."""
+    text = DEFINITION.format(crm="")
+    connectors, rest = text.split("mesh:", 1)
+    rules, _ = rest.split("    - name: people", 1)
+    del connectors
+    return f"""
+version: 1
+connectors:
+  hr: {{type: csv, objects: {{user: {{path: {FILE}, key: id, expect: {{trailer: END}}}}}}}}
+  badges: {{type: sql, url: 'sqlite:///badges.db', objects: {{user: {{table: badge, key: person_no}}}}}}
+mesh:{rules.rstrip()}{BADGES}"""
+
+
+def write_people(folder: Path, people: int, moved: int = 0) -> None:
+    """The file of HR; every so many-th person, ``moved`` in all, has another title."""
+    step = people // moved if moved else people + 1
+    with (folder / FILE).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for number in range(people):
+            row = person(number)
+            writer.writerow((*row[:3], "Head", *row[4:]) if number % step == step - 1 else row)
+        writer.writerow(("END", people))
+
+
+def company_of_files(folder: Path, people: int, *, database_url: str | None = None) -> None:
+    """A fresh installation with this many people in a file and nobody in the table of badges."""
+    write_people(folder, people)
+    with sqlite3.connect(folder / "badges.db") as connection:
+        connection.execute(
+            "CREATE TABLE badge (person_no TEXT PRIMARY KEY, login TEXT, display_name TEXT, given_name TEXT,"
+            " family_name TEXT, title TEXT, active INTEGER)"
+        )
+    connection.close()
+    initialise(folder, database_url, lambda _: None)
+    with open_installation(folder) as installation:
+        installation.engine.apply(
+            definition_of_files(), source="bench", base=None, replace=False, release=False, allow_audience=()
+        )
+
+
+def take_exports_as_done(folder: Path) -> None:
+    """The accounts hold what they should, as after an export that nobody wants to wait for here."""
+    with sqlite3.connect(folder / "identitymesh.db") as connection:
+        connection.execute(
+            "UPDATE account SET known = desired, key = correlate, kind = NULL, row_digest = NULL, released = NULL"
+        )
+    connection.close()
 
 
 def silent(phase: str, subject: str, done: int, total: int | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 import statistics
 import subprocess
@@ -18,7 +17,6 @@ from pathlib import Path
 import httpx2
 import orjson
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from tests.servers.postgresql import PostgresServer
 from tests.servers.scim import ScimServer
 
 from bench.company import COLUMNS, company, person, silent
@@ -112,64 +110,6 @@ def bare_inserts(people: int, place: Path) -> float:
     spent = seconds(insert)
     connection.close()
     return spent
-
-
-def first_synchronisation() -> Line:
-    server = ScimServer.start()
-    try:
-        with folder() as place, company(place, PEOPLE, server.base_url, server.token) as installation:
-            ours = seconds(lambda: installation.engine.plan(delta=False, connectors=(), progress=silent))
-        with folder() as place:
-            bare = bare_inserts(PEOPLE, place)
-    finally:
-        server.stop()
-    figures = f"{PEOPLE / ours:,.0f} people/s, bare inserts {PEOPLE / bare:,.0f} people/s, {PEOPLE:,} people, SQLite"
-    return Line("first full sync up to planned rows / bare inserts of the same rows", bare / ours, figures, least=0.5)
-
-
-def the_same_on_postgresql() -> Line:
-    server = ScimServer.start()
-    postgres = PostgresServer.start(durable=True)
-    try:
-        database = postgres.create()
-        with folder() as place:
-            password = place / "password"
-            password.write_text(database.password)
-            password.chmod(0o400)
-            os.environ["IDENTITYMESH_DATABASE__PASSWORD_FILE"] = str(password)
-            with company(place, PEOPLE, server.base_url, server.token, database_url=database.url) as installation:
-                ours = seconds(lambda: installation.engine.plan(delta=False, connectors=(), progress=silent))
-        del os.environ["IDENTITYMESH_DATABASE__PASSWORD_FILE"]
-        with folder() as place, company(place, PEOPLE, server.base_url, server.token) as installation:
-            sqlite = seconds(lambda: installation.engine.plan(delta=False, connectors=(), progress=silent))
-    finally:
-        postgres.stop()
-        server.stop()
-    figures = f"{PEOPLE / ours:,.0f} people/s, SQLite {PEOPLE / sqlite:,.0f} people/s"
-    return Line("first full sync on PostgreSQL / on SQLite", sqlite / ours, figures, least=0.6)
-
-
-def no_change() -> Line:
-    server = ScimServer.start()
-    try:
-        with folder() as place, company(place, PEOPLE, server.base_url, server.token) as installation:
-            installation.engine.plan(delta=False, connectors=(), progress=silent)
-            ours = seconds(lambda: installation.engine.plan(delta=False, connectors=("hr",), progress=silent))
-
-            def only_read() -> None:
-                rows = sqlite3.connect(place / "hr.db").execute("SELECT * FROM employees")
-                seen = {row[0]: row for row in rows}
-                stored = sqlite3.connect(place / "identitymesh.db").execute("SELECT key, digest FROM connector_object")
-                if len(dict(stored.fetchall())) != len(seen):
-                    raise RuntimeError("the two sides differ, so this is no no-change pass")
-
-            bare = seconds(only_read)
-    finally:
-        server.stop()
-    figures = (
-        f"{ours:.2f} s, only reading both sides {bare:.2f} s, {PEOPLE:,} people (planning of all targets included)"
-    )
-    return Line("no-change pass / reading both sides", ours / bare, figures, most=3)
 
 
 def creates_at_a_scim_service() -> Line:

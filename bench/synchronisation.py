@@ -1,0 +1,139 @@
+"""The lines about many people: from a file, through ten flow rules, up to the planned rows of one target.
+
+Each pass runs in a process of its own (:mod:`bench.passes`). ``BENCH_SCALE`` makes the crowds smaller while somebody
+works on one of the lines; the figures that count are those of 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.postgresql import PostgresServer
+
+from bench.company import company_of_files, take_exports_as_done, write_people
+from bench.lines import Line, bare_inserts, folder
+
+SCALE = float(os.environ.get("BENCH_SCALE", "1"))
+MANY = round(200_000 * SCALE)
+FEW = round(100_000 * SCALE)
+CROWD = round(1_000_000 * SCALE)
+RESIDENT = 400  # MB
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """``seconds`` without the start of the process; ``resident``: the most that it held, in MB."""
+
+    seconds: float
+    resident: float
+
+
+def run(place: Path, name: str) -> Pass:
+    """One pass of :mod:`bench.passes` over an installation."""
+    command = [sys.executable, "-m", "bench.passes", str(place), name]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return Pass(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def two_hundred_thousand_people() -> list[Line]:
+    """First full sync on SQLite and on PostgreSQL, and a change of rules after it."""
+    with folder() as place:
+        company_of_files(place, MANY)
+        first = run(place, "first")
+        rules = run(place, "rules")
+    with folder() as place:
+        bare = bare_inserts(MANY, place)
+    with folder() as place, postgresql(place) as url:
+        company_of_files(place, MANY, database_url=url)
+        postgres = run(place, "first")
+    rate = MANY / first.seconds
+    sqlite = f"SQLite {rate:,.0f} people/s"
+    return [
+        Line(
+            "first full sync up to planned rows / bare inserts of the same rows",
+            bare / first.seconds,
+            f"{sqlite}, bare inserts {MANY / bare:,.0f} people/s, {MANY:,} people from CSV, {first.resident:.0f} MB",
+            least=0.5,
+        ),
+        Line(
+            "first full sync on PostgreSQL / on SQLite",
+            first.seconds / postgres.seconds,
+            f"{MANY / postgres.seconds:,.0f} people/s, {sqlite}, {MANY:,} people",
+            least=0.6,
+        ),
+        Line(
+            "rule change that touches everybody, no import / their first full sync",
+            rules.seconds / first.seconds,
+            f"{rules.seconds:.1f} s, first {first.seconds:.1f} s, {MANY:,} people, SQLite",
+            most=0.6,
+        ),
+    ]
+
+
+def a_million_people() -> list[Line]:
+    """Growth from a tenth of them, a pass that finds nothing changed, and one that finds a thousandth changed."""
+    with folder() as place:
+        company_of_files(place, FEW)
+        few = run(place, "first")
+    with folder() as place:
+        company_of_files(place, CROWD)
+        crowd = run(place, "first")
+        take_exports_as_done(place)
+        reads = [run(place, "read")]
+        same = run(place, "unchanged")
+        reads.append(run(place, "read"))
+        least = min(one.seconds for one in reads)
+        moved = CROWD // 1000
+        write_people(place, CROWD, moved)
+        some = run(place, "unchanged")
+    growth = (crowd.seconds / few.seconds) / (CROWD / FEW)
+    return [
+        Line(
+            "growth of time / growth of people, first full sync",
+            growth,
+            f"{FEW:,}: {few.seconds:.1f} s, {CROWD:,}: {crowd.seconds:.1f} s, {crowd.resident:.0f} MB",
+            most=1.15,
+        ),
+        Line(
+            "no-change pass / reading both sides",
+            same.seconds / least,
+            f"{same.seconds:.1f} s, only reading the file and the stored hashes {least:.1f} s, {CROWD:,} people",
+            most=3,
+        ),
+        Line(
+            "no-change pass, resident memory in MB",
+            same.resident,
+            f"{same.resident:.0f} MB, only reading both sides {max(one.resident for one in reads):.0f} MB",
+            most=RESIDENT,
+        ),
+        Line(
+            "0.1 % changed / no-change pass",
+            some.seconds / same.seconds,
+            f"{some.seconds:.1f} s, nothing changed {same.seconds:.1f} s, {moved:,} of {CROWD:,} people",
+            most=1.2,
+        ),
+    ]
+
+
+@contextmanager
+def postgresql(place: Path) -> Iterator[str]:
+    """The URL of a fresh database with fsync on; the password is where the settings look for it."""
+    server = PostgresServer.start(durable=True)
+    name = "IDENTITYMESH_DATABASE__PASSWORD_FILE"
+    try:
+        database = server.create()
+        password = place / "password"
+        password.write_text(database.password)
+        password.chmod(0o400)
+        os.environ[name] = str(password)
+        yield database.url
+    finally:
+        os.environ.pop(name, None)
+        server.stop()
