@@ -11,6 +11,7 @@ import pytest
 from identitymesh.connectors.facade import Facade
 from identitymesh.model.attributes import Attributes
 from tests.connectors.contract import (
+    ChangesContract,
     Names,
     SeveralValuesWritableContract,
     World,
@@ -110,3 +111,11 @@ class TestInPages(TestOverLdaps):
     @pytest.fixture
     def options(self) -> dict[str, Any]:
         return {"page_size": 10}
+
+
+class TestChangesByCsn(ChangesContract):
+    @pytest.fixture
+    def world(self, branch: Branch) -> Iterator[World]:
+        made = LdapWorld(branch, {"user": {"watermark": "entryCSN"}})
+        yield made
+        made.close()

@@ -31,7 +31,7 @@ from identitymesh.errors import (
 from identitymesh.model.attributes import Attributes
 from tests.connectors.doubles import Credentials, facade
 from tests.servers.postgresql import PostgresDatabase
-from tests.servers.proxy import CuttingProxy, cutting_proxy
+from tests.servers.proxy import Proxy
 
 
 class Table:
@@ -569,24 +569,24 @@ def test_a_source_is_never_opened_for_writing(sqlite: Table, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def proxied(postgres_url: PostgresDatabase) -> Iterator[tuple[Table, CuttingProxy]]:
-    with cutting_proxy(postgres_url.host, postgres_url.port) as proxy:
-        url = postgres_url.url.replace(f":{postgres_url.port}/", f":{proxy.own_port}/")
+def proxied(postgres_url: PostgresDatabase) -> Iterator[tuple[Table, Proxy]]:
+    with Proxy(postgres_url.port, postgres_url.host) as proxy:
+        url = postgres_url.url.replace(f":{postgres_url.port}/", f":{proxy.port}/")
         with postgres_table(postgres_url, url=url) as table:
             table.sql("CREATE TABLE badge (no int PRIMARY KEY, name text)")
             yield table, proxy
 
 
 @pytest.mark.parametrize("delivered", [True, False])
-def test_a_connection_that_is_lost_at_commit(proxied: tuple[Table, CuttingProxy], delivered: bool) -> None:
+def test_a_connection_that_is_lost_at_commit(proxied: tuple[Table, Proxy], delivered: bool) -> None:
     table, proxy = proxied
     opened = table.facade()
     opened.create("user", {"no": "1", "name": "a"})
-    proxy.word, proxy.delivered = b"COMMIT", delivered
+    proxy.cut_at(b"COMMIT", delivered=delivered)
     with pytest.raises(ConnectionLost):
         opened.create("user", {"no": "2", "name": "b"})
     assert proxy.cuts == 1, "a create whose answer was lost is not repeated"
-    proxy.word = b""
+    proxy.open()
     end = time.monotonic() + 20
     while delivered and len(table.sql("SELECT * FROM badge")) < 2 and time.monotonic() < end:
         time.sleep(0.01)
@@ -594,21 +594,12 @@ def test_a_connection_that_is_lost_at_commit(proxied: tuple[Table, CuttingProxy]
     assert [entry.attributes for entry in found] == ([{"no": 2, "name": "b"}] if delivered else [])
 
 
-def test_an_update_whose_answer_was_lost_is_seen_to_be_done(proxied: tuple[Table, CuttingProxy]) -> None:
+def test_an_update_whose_answer_was_lost_is_seen_to_be_done(proxied: tuple[Table, Proxy]) -> None:
     table, proxy = proxied
     opened = table.facade()
     opened.create("user", {"no": "1", "name": "a"})
-    proxy.word = b"COMMIT"
-
-    def stop_cutting() -> None:
-        while proxy.cuts == 0:
-            time.sleep(0.005)
-        proxy.word = b""
-
-    stopper = threading.Thread(target=stop_cutting)
-    stopper.start()
+    proxy.cut_at(b"COMMIT", times=1)
     outcome = change(opened, "1", {"name": "a"}, {"name": "b"})
-    stopper.join()
     assert outcome.settled
-    assert proxy.cuts >= 1
+    assert proxy.cuts == 1
     assert table.sql("SELECT * FROM badge") == [(1, "b")]

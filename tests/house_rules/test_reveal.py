@@ -27,6 +27,7 @@ REVEALS: dict[str, tuple[int, str]] = {
     "columns/sqlite.py::_seen": (1, "compared with the row, in this process"),
     "columns/sqlite.py::_write_plain": (1, "decrypt: back into the plain column that a person asked for"),
     "columns/sweeping.py::_size": (1, "its length is counted"),
+    "connectors/kinds/ldap/passwords.py::change_password": (2, "to the LDAP library, in the call that changes it"),
     "connectors/kinds/ldap/session.py::_log_in": (1, "to the LDAP library, in the call that binds"),
     "connectors/kinds/scim/credentials.py::_login": (1, "into the Authorization header of a token request"),
     "connectors/kinds/scim/credentials.py::fit_for_header": (1, "its characters are checked"),

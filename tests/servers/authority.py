@@ -39,7 +39,7 @@ class Authority:
     @classmethod
     def create(cls, folder: Path) -> Self:
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name("test authority")
+        name = _name(f"test authority {folder.name}")
         now = dt.datetime.now(dt.UTC)
         certificate = (
             _builder(name, name, key, now - dt.timedelta(days=30), now + dt.timedelta(days=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import ldap
 from ldap.controls.libldap import AssertionControl
@@ -21,30 +22,38 @@ from identitymesh.connectors.contract import (
 )
 from identitymesh.connectors.kinds.ldap.ber import POST_READ, PostReadRequest
 from identitymesh.connectors.kinds.ldap.changes import Rename, addition, rename, steps, wish
+from identitymesh.connectors.kinds.ldap.delta import Streams, changes, highest, page_of
 from identitymesh.connectors.kinds.ldap.entries import CSN, DN, EntryReader, Raw, entry_of, first, values_by_name
 from identitymesh.connectors.kinds.ldap.failures import translate, translate_write
-from identitymesh.connectors.kinds.ldap.filters import both, equals
+from identitymesh.connectors.kinds.ldap.filters import at_least, both, equals
 from identitymesh.connectors.kinds.ldap.names import NotADn, split
-from identitymesh.connectors.kinds.ldap.reading import SCOPES, Ending, Request, stream
+from identitymesh.connectors.kinds.ldap.passwords import change_password
+from identitymesh.connectors.kinds.ldap.reading import SCOPES, Ending, Request, Take, stream
 from identitymesh.connectors.kinds.ldap.session import Session
 from identitymesh.connectors.kinds.ldap.settings import LdapObject, LdapSettings
 from identitymesh.connectors.kinds.ldap.values import write
+from identitymesh.connectors.kinds.ldap.watermarks import read_watermark, write_watermark
 from identitymesh.errors import ConnectionLost, ConnectorMisconfigured, ObjectMissing, ObjectRefused
 from identitymesh.model.attributes import Attributes, Value, values_of
+from identitymesh.redaction import Secret
 
 _ANYTHING = "(objectClass=*)"
 _LOOKUP = 10  # entries; more than one is refused anyway
 
 
 class LdapDirectory:
-    """Implements TestOp, SchemaOp, SearchOp, GetOp, LookupOp, CreateOp, UpdateOp and DeleteOp."""
+    """Implements every operation of the contract."""
 
     def __init__(self, settings: LdapSettings, credentials: CredentialSource) -> None:
         self._settings = settings
         self._session = Session(settings, credentials)
+        self._change_password = partial(change_password, settings, credentials)
 
     def close(self) -> None:
         self._session.close()
+
+    def change_password(self, name: str, new: Secret) -> None:
+        self._change_password(name, new)
 
     def test(self) -> TestReport:
         details: dict[str, str] = {}
@@ -72,15 +81,31 @@ class LdapDirectory:
     def search(self, object_class: str, names: Sequence[str]) -> Iterator[Page]:
         selected = self._selected(object_class)
         reader = self._reader(selected, names)
+        streams = self._streams(selected, selected.filter)
+        mark = selected.watermark
+        begun = None if mark is None else highest(mark, streams)
         ending = Ending()
-        for made in self._stream(selected, selected.filter, reader, ending):
-            yield _page(made)
+        for made in streams(reader.asked, reader.entry, ending):
+            yield page_of(made)
         if ending.why:
             yield Page(incomplete=ending.why)
-        else:
-            yield Page(
-                complete=Complete(ending.count, f"the server ended the search with success, {ending.count:,} entries")
+            return
+        proof = f"the server ended the search with success, {ending.count:,} entries"
+        watermark = None if mark is None or begun is None else write_watermark(mark, begun)
+        yield Page(watermark=watermark, complete=Complete(ending.count, proof))
+
+    def sync(self, object_class: str, names: Sequence[str], since: str | None) -> Iterator[Page]:
+        selected = self._selected(object_class)
+        mark = selected.watermark
+        if mark is None:
+            raise ConnectorMisconfigured(
+                f"{object_class} has no watermark, so it cannot be read for changes only",
+                hint="Set watermark: entryCSN (or modifyTimestamp), or schedule full runs only.",
             )
+        filter_text = selected.filter
+        if since is not None:
+            filter_text = both(filter_text, at_least(mark, read_watermark(since, selected).encode()))
+        yield from changes(mark, self._reader(selected, names, mark), self._streams(selected, filter_text))
 
     def get(self, object_class: str, key: str, names: Sequence[str] = ()) -> Entry | None:
         selected = self._selected(object_class)
@@ -226,12 +251,14 @@ class LdapDirectory:
             return []
         return [_sound(entry_of(reader, dn, raw)) for dn, raw in found if dn]
 
-    def _stream(
-        self, selected: LdapObject, filter_text: str, reader: EntryReader, ending: Ending
-    ) -> Iterator[list[Entry | BadEntry]]:
+    def _streams(self, selected: LdapObject, filter_text: str) -> Streams:
         settings = self._settings
-        request = Request(selected, filter_text, reader.asked, settings.page_size, settings.timeout)
-        return stream(self._session, request, reader.entry, ending)
+
+        def streams(names: Sequence[str], take: Take, ending: Ending) -> Iterator[list[Any]]:
+            request = Request(selected, filter_text, names, settings.page_size, settings.timeout)
+            return stream(self._session, request, take, ending)
+
+        return streams
 
     def _reader(self, selected: LdapObject, names: Sequence[str], *more: str) -> EntryReader:
         return EntryReader(self._session.schema, selected.key, names, more)
@@ -244,13 +271,6 @@ class LdapDirectory:
                 hint=f"It has: {', '.join(self._settings.objects)}.",
             )
         return selected
-
-
-def _page(made: Sequence[Entry | BadEntry]) -> Page:
-    entries = [one for one in made if type(one) is Entry]
-    if len(entries) == len(made):
-        return Page(entries)
-    return Page(entries, [one for one in made if isinstance(one, BadEntry)])
 
 
 def _sound(made: Entry | BadEntry) -> Entry:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import ldap
 
+from identitymesh.connectors.scrubbing import scrub
 from identitymesh.errors import (
     ConnectionLost,
     ConnectorError,
@@ -21,6 +23,7 @@ from identitymesh.errors import (
     TimedOut,
     Unreachable,
 )
+from identitymesh.redaction import Secret
 
 LONGEST_DETAIL: Final = 300
 BUSY_PAUSE: Final = 2.0  # seconds; a directory does not say when it will have time
@@ -81,12 +84,16 @@ def words(error: ldap.LDAPError, hide: Callable[[str], str] = str) -> str:
     return line if len(line) <= LONGEST_DETAIL else line[: LONGEST_DETAIL - 1] + "…"
 
 
-def translate(error: ldap.LDAPError, what: str) -> ConnectorError:
-    """Our error for a call that concerns no single entry: reading a base, the root, the schema."""
+def translate(error: ldap.LDAPError, what: str, hide: Callable[[str], str] = str) -> ConnectorError:
+    """Our error for a call that concerns no single entry: reading a base, the root, the schema.
+
+    ``hide`` takes a password out of the server's words, where it was just told one.
+    """
+    told = f"{what}: {words(error, hide)}"
     hint = _READING.get(type(error))
     if hint is not None:
-        return ConnectorMisconfigured(f"{what}: {words(error)}", hint=hint)
-    return _common(error, what) or ConnectorError(f"{what}: {words(error)}")
+        return ConnectorMisconfigured(told, hint=hint)
+    return _common(error, told) or ConnectorError(told)
 
 
 def translate_write(error: ldap.LDAPError, what: str, *, creates: bool = False) -> ConnectorError:
@@ -99,11 +106,19 @@ def translate_write(error: ldap.LDAPError, what: str, *, creates: bool = False) 
     if known is not None:
         kind, meaning = known
         return kind(f"{what}: {meaning}: {words(error)}")
-    return _common(error, what) or ObjectRefused(f"{what}: {words(error)}")
-
-
-def _common(error: ldap.LDAPError, what: str) -> ConnectorError | None:
     told = f"{what}: {words(error)}"
+    return _common(error, told) or ObjectRefused(told)
+
+
+def translate_password(error: ldap.LDAPError, told: Sequence[Secret]) -> ConnectorError:
+    """Our error for a change of the login's own password; ``told`` are the passwords that the server was sent."""
+    line = f"changing the password of the login: {words(error, partial(scrub, told))}"
+    if isinstance(error, ldap.CONSTRAINT_VIOLATION | ldap.UNWILLING_TO_PERFORM | ldap.NO_SUCH_OBJECT):
+        return ObjectRefused(line)
+    return _common(error, line) or ObjectRefused(line)
+
+
+def _common(error: ldap.LDAPError, told: str) -> ConnectorError | None:
     if isinstance(error, ldap.BUSY):
         return Throttled(told, retry_after=BUSY_PAUSE)
     if type(error) in _MISCONFIGURED:

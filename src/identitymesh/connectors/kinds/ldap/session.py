@@ -7,6 +7,10 @@ reconnecting connection is not used: it keeps the password to bind again with.
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
+import struct
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
@@ -24,7 +28,6 @@ from identitymesh.connectors.kinds.ldap.subschema import Subschema
 from identitymesh.connectors.kinds.ldap.trust import authorities, diagnose
 from identitymesh.connectors.scrubbing import scrub
 from identitymesh.errors import ConnectionLost, ConnectorError, CredentialRefused, TimedOut, Unreachable
-from identitymesh.redaction import Secret
 
 Result = TypeVar("Result")
 Translate = Callable[[ldap.LDAPError], ConnectorError]
@@ -34,6 +37,15 @@ _ONLY_TLS_1_2: Final = {  # priority strings of the two libraries that libldap i
     "GnuTLS": "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2",
     "OpenSSL": "DEFAULT:!aNULL:!eNULL",
 }
+_UNREACHED: Final = (
+    ldap.SERVER_DOWN,
+    ldap.CONNECT_ERROR,
+    ldap.LOCAL_ERROR,
+    ldap.PROTOCOL_ERROR,
+    ldap.DECODING_ERROR,
+    ldap.UNAVAILABLE,
+    ldap.TIMEOUT,
+)
 _BROKEN: Final = (ConnectionLost, TimedOut, Unreachable)
 
 
@@ -142,16 +154,16 @@ class Session:
 
 
 def connect(settings: LdapSettings, credentials: CredentialSource) -> SimpleLDAPObject:
-    """A connection that is secured and logged in; its password is asked for now.
+    """A connection that is secured and logged in; its password is asked for when the server has proved who it is.
 
     Raises:
         Unreachable, CredentialRefused, ConnectorMisconfigured: with the reason in words.
     """
     connection = ldap.initialize(settings.server.uri, trace_level=0)
+    _prepare(connection, settings)
+    _reach(connection, settings)
     try:
-        _prepare(connection, settings)
-        if settings.starttls:
-            _reach(connection.start_tls_s, settings)
+        _bound_waits(connection, settings.timeout)
         _log_in(connection, settings, credentials)
     except BaseException:
         hang_up(connection)
@@ -186,52 +198,81 @@ def _prepare(connection: SimpleLDAPObject, settings: LdapSettings) -> None:
         connection.set_option(ldap.OPT_X_TLS_NEWCTX, 0)  # last: it is what takes the others over
 
 
+def _reach(connection: SimpleLDAPObject, settings: LdapSettings) -> None:
+    """Connect and shake hands.
+
+    Neither the option for connecting nor that for answers limits a TLS handshake that a server lets hang (libldap 2.5
+    with GnuTLS), so a thread waits for it and is left to itself after the time limit. It knows no password.
+    """
+    failures: list[ldap.LDAPError] = []
+    reached = threading.Event()
+    given_up = threading.Event()
+
+    def shake_hands() -> None:
+        try:
+            if settings.starttls:
+                connection.start_tls_s()
+            connection.search_ext_s("", ldap.SCOPE_BASE, "(objectClass=*)", ["1.1"])
+        except ldap.LDAPError as error:
+            failures.append(error)
+        reached.set()
+        if given_up.is_set():
+            hang_up(connection)
+
+    threading.Thread(target=shake_hands, daemon=True, name="ldap-handshake").start()
+    where = settings.server.place
+    if not reached.wait(settings.timeout):
+        given_up.set()
+        raise Unreachable(f"{where} did not answer in time")
+    if failures and isinstance(failures[0], _UNREACHED):
+        hang_up(connection)
+        if isinstance(failures[0], ldap.TIMEOUT):
+            raise Unreachable(f"{where} did not answer in time")
+        raise _untrusted_or_down(settings)
+    # Any other answer, a refusal to show the root to nobody too, came over the secured connection.
+
+
+def _untrusted_or_down(settings: LdapSettings) -> Unreachable:
+    where = settings.server.place
+    reason, trust = diagnose(settings)
+    if trust:
+        return Unreachable(
+            f"{where} does not prove who it is: {reason}",
+            hint="Set ca_file to the authority of the server's certificate, and the url's host to its name.",
+        )
+    return Unreachable(f"{where} cannot be reached: {reason}", hint="Check host, port, and the network between.")
+
+
+def _bound_waits(connection: SimpleLDAPObject, timeout: float) -> None:
+    """A read that waits for the rest of a TLS record ends too; the library's own limit is for its beginning."""
+    seconds, rest = divmod(timeout, 1)
+    limit = struct.pack("@ll", int(seconds), int(rest * 1_000_000))
+    with socket.socket(fileno=os.dup(connection.fileno())) as same:  # options are those of the socket, not of the copy
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
 def _log_in(connection: SimpleLDAPObject, settings: LdapSettings, credentials: CredentialSource) -> None:
     if settings.bind_dn is None:
-        _reach(lambda: connection.simple_bind_s("", ""), settings)
         return
     secret = credentials("bind_password")
     where = settings.server.place
     if not secret:  # RFC 4513 section 5.1.2: a bind without a password succeeds as nobody
         raise CredentialRefused(f"{where}: the bind password is empty")
+    hide = partial(scrub, (secret,))
     failure: ConnectorError
     try:
-        _reach(lambda: connection.simple_bind_s(settings.bind_dn, secret.reveal()), settings, secret)
+        connection.simple_bind_s(settings.bind_dn, secret.reveal())
     except (ldap.INVALID_CREDENTIALS, ldap.INAPPROPRIATE_AUTH, ldap.UNWILLING_TO_PERFORM) as error:
         failure = CredentialRefused(
-            f"{where} refuses the login: {words(error, partial(scrub, (secret,)))}",
+            f"{where} refuses the login: {words(error, hide)}",
             hint="Check bind_dn and its password; store a new one with `identitymesh secrets set`.",
         )
+    except _UNREACHED as error:
+        failure = Unreachable(f"{where} went away during the login: {words(error, hide)}")
+    except ldap.LDAPError as error:
+        failure = translate(error, f"logging in at {where}", hide)
     else:
         return
     # Raised out here, without a cause: frames of the library's exception hold the password.
-    raise failure
-
-
-def _reach(action: Callable[[], object], settings: LdapSettings, secret: Secret | None = None) -> None:
-    """The first call of a connection; what it says when nobody is there is turned into words."""
-    where = settings.server.place
-    failure: ConnectorError
-    try:
-        action()
-    except (ldap.INVALID_CREDENTIALS, ldap.INAPPROPRIATE_AUTH, ldap.UNWILLING_TO_PERFORM):
-        raise
-    except ldap.TIMEOUT:
-        failure = Unreachable(f"{where} did not answer in time")
-    except (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.LOCAL_ERROR, ldap.PROTOCOL_ERROR, ldap.DECODING_ERROR):
-        reason, trust = diagnose(settings)
-        if trust:
-            failure = Unreachable(
-                f"{where} does not prove who it is: {reason}",
-                hint="Set ca_file to the authority of the server's certificate, and the url's host to its name.",
-            )
-        else:
-            hint = "Check host, port, and the network between."
-            failure = Unreachable(f"{where} cannot be reached: {reason}", hint=hint)
-    except ldap.LDAPError as error:
-        failure = translate(error, f"logging in at {where}")
-        if secret is not None:
-            failure.message = scrub((secret,), failure.message)
-    else:
-        return
     raise failure
