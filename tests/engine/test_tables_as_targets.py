@@ -10,7 +10,7 @@ import pytest
 
 from identitymesh.connectors import patience
 from tests.servers.postgresql import PostgresDatabase
-from tests.servers.proxy import cutting_proxy
+from tests.servers.proxy import Proxy
 
 from .sheets import BADGES, DEFINITION, Company, company
 from .world import target
@@ -249,16 +249,16 @@ def test_a_lost_answer_makes_no_second_badge(
     """No constraint keeps the table unique: only what is remembered of the lost create does."""
     monkeypatch.setenv("PGPASSWORD", postgres_url.password)
     loose = BADGES.replace("person_no text PRIMARY KEY", "number serial PRIMARY KEY, person_no text")
-    with cutting_proxy(postgres_url.host, postgres_url.port) as proxy:
-        url = postgres_url.url.replace(f":{postgres_url.port}/", f":{proxy.own_port}/")
+    with Proxy(postgres_url.port, postgres_url.host) as proxy:
+        url = postgres_url.url.replace(f":{postgres_url.port}/", f":{proxy.port}/")
         definition = DEFINITION.replace("'sqlite:///badges.db'", url).replace("key: person_no", "key: number")
         with company(tmp_path, definition, badges=postgres_url, table=loose) as firm:
             firm.hire("1", "2")
-            proxy.word, proxy.delivered = b"COMMIT", True
+            proxy.cut_at(b"COMMIT")
             lost = firm.world.run()
             assert {one.code for one in lost.issues} == {"connection-lost"}
             assert proxy.cuts == 2
-            proxy.word = b""
+            proxy.open()
             firm.world.run()
             assert sorted(row[0] for row in firm.sql("SELECT person_no FROM badge_holder")) == ["1", "2"]
             assert firm.world.run().row_count == 0
