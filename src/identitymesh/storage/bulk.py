@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, exc
+import orjson
+from sqlalchemy import ARRAY, ColumnElement, Connection, Table, Text, any_, bindparam, exc, func, select
 
 BoundMoment = datetime | str
 
@@ -22,6 +23,16 @@ def as_stored(connection: Connection, moment: datetime | None) -> BoundMoment | 
         return None
     utc = moment.astimezone(UTC)
     return utc.replace(tzinfo=None).isoformat(" ", "microseconds") if _is_sqlite(connection) else utc
+
+
+def among(
+    connection: Connection, column: ColumnElement[Any], values: Sequence[str] | Sequence[int]
+) -> ColumnElement[bool]:
+    """``column`` has one of these values: one parameter, however many they are."""
+    if _is_sqlite(connection):
+        each = func.json_each(bindparam(None, orjson.dumps(values).decode(), Text)).table_valued("value")
+        return column.in_(select(each.c.value))
+    return column == any_(bindparam(None, values, ARRAY(column.type)))
 
 
 def insert_rows(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

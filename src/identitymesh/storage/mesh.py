@@ -16,7 +16,7 @@ from identitymesh.model.identities import Identity
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.runs.contract import ImportState, Lease, Pair
 from identitymesh.storage.audit import SqlAuditTrail
-from identitymesh.storage.bulk import as_stored, insert_rows, update_rows
+from identitymesh.storage.bulk import among, as_stored, insert_rows, update_rows
 from identitymesh.storage.continuity import unread, was_read
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
@@ -30,7 +30,6 @@ from identitymesh.storage.rows import (
     chunks,
     identity_row,
     identity_value,
-    listed,
     object_link,
     object_rest,
     stored_object,
@@ -49,6 +48,7 @@ class SqlMeshTransaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._bound = partial(as_stored, connection)
+        self._among = partial(among, connection)
         self._now = self._bound(datetime.now(UTC))
         self.unique = SqlUniqueRows(connection, self._now)
 
@@ -61,14 +61,14 @@ class SqlMeshTransaction:
         found: dict[str, StoredObject] = {}
         base = select(m.connector_object).where(_OBJECT.connector == connector, _OBJECT.object == object_class)
         for some in chunks(list(keys)):
-            for row in self._rows(base.where(_OBJECT.key.in_(listed(some)))):
+            for row in self._rows(base.where(self._among(_OBJECT.key, some))):
                 found[row.key] = stored_object(row)
         return found
 
     def objects_of(self, identity_ids: Collection[int]) -> dict[int, list[StoredObject]]:
         found: dict[int, list[StoredObject]] = {}
         for some in chunks(list(identity_ids)):
-            query = select(m.connector_object).where(_OBJECT.identity_id.in_(listed(some)))
+            query = select(m.connector_object).where(self._among(_OBJECT.identity_id, some))
             for row in self._rows(query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key)):
                 found.setdefault(row.identity_id, []).append(stored_object(row))
         return found
@@ -83,7 +83,7 @@ class SqlMeshTransaction:
         found: dict[str, list[StoredObject]] = {}
         base = select(m.connector_object).where(_OBJECT.connector == connector, _OBJECT.object == object_class)
         for some in chunks(list(texts)):
-            for row in self._rows(base.where(_OBJECT.correlate.in_(listed(some))).order_by(_OBJECT.key)):
+            for row in self._rows(base.where(self._among(_OBJECT.correlate, some)).order_by(_OBJECT.key)):
                 found.setdefault(row.correlate, []).append(stored_object(row))
         return found
 
@@ -95,7 +95,7 @@ class SqlMeshTransaction:
                 columns.object == object_class, columns.attribute == attribute
             )
             for some in chunks(texts):
-                rows = self._rows(base.where(columns.value.in_(listed(some))))
+                rows = self._rows(base.where(self._among(columns.value, some)))
                 found.update(ObjectId(row.connector, object_class, row.key) for row in rows)
         return found
 
@@ -107,7 +107,7 @@ class SqlMeshTransaction:
                 columns.type == type_name, columns.attribute == attribute
             )
             for some in chunks(texts):
-                for row in self._rows(base.where(columns.value.in_(listed(some)))):
+                for row in self._rows(base.where(self._among(columns.value, some))):
                     found.setdefault((attribute, row.value), set()).add(row.identity_id)
         return found
 
@@ -115,7 +115,7 @@ class SqlMeshTransaction:
         found: dict[int, Identity] = {}
         for some in chunks(list(ids)):
             query = (
-                select(m.identity).where(m.identity.c.id.in_(listed(some))).order_by(m.identity.c.id).with_for_update()
+                select(m.identity).where(self._among(m.identity.c.id, some)).order_by(m.identity.c.id).with_for_update()
             )
             found.update({row.id: identity_value(row) for row in self._rows(query)})
         return found
@@ -127,7 +127,7 @@ class SqlMeshTransaction:
     def accounts_of(self, identity_ids: Collection[int]) -> dict[int, list[Account]]:
         found: dict[int, list[Account]] = {}
         for some in chunks(list(identity_ids)):
-            query = select(m.account).where(_ACCOUNT.identity_id.in_(listed(some)))
+            query = select(m.account).where(self._among(_ACCOUNT.identity_id, some))
             # One order for everybody who locks: a run and an export must not wait for each other.
             query = query.order_by(*m.account.primary_key).with_for_update()
             for row in self._rows(query):
@@ -151,7 +151,10 @@ class SqlMeshTransaction:
     ) -> Iterator[Any]:
         base = select(m.account).where(_ACCOUNT.connector == connector, _ACCOUNT.object == object_class)
         for some in chunks(list(values)):
-            yield from self._rows(base.where(column.in_(listed(some))))
+            yield from self._rows(base.where(self._among(column, some)))
+
+    def _at(self, table: Any, place: tuple[str, str], keys: Sequence[str]) -> list[ColumnElement[bool]]:
+        return [table.c.connector == place[0], table.c.object == place[1], self._among(table.c.key, keys)]
 
     # -- writes ------------------------------------------------------------------
 
@@ -167,12 +170,12 @@ class SqlMeshTransaction:
     def remove_objects(self, ids: Sequence[ObjectId]) -> None:
         for place, keys in _keys_by_place(ids).items():
             for some in chunks(keys):
-                self._connection.execute(delete(m.connector_object).where(*_at(m.connector_object, place, some)))
+                self._connection.execute(delete(m.connector_object).where(*self._at(m.connector_object, place, some)))
 
     def put_waiting(self, pairs: Mapping[ObjectId, Sequence[Pair]], new: Collection[ObjectId] = ()) -> None:
         for place, keys in _keys_by_place(one for one in pairs if one not in new).items():
             for some in chunks(keys):
-                self._connection.execute(delete(m.waiting_key).where(*_at(m.waiting_key, place, some)))
+                self._connection.execute(delete(m.waiting_key).where(*self._at(m.waiting_key, place, some)))
         rows = [(*one, *pair) for one, several in pairs.items() for pair in several]
         insert_rows(self._connection, m.waiting_key, (*OBJECT_ID, "attribute", "value"), rows)
 
@@ -185,7 +188,7 @@ class SqlMeshTransaction:
     def put_join_keys(self, type_name: str, keys: Mapping[int, Collection[Pair]], new: Collection[int]) -> None:
         old = [one for one in keys if one not in new]
         for some in chunks(old):
-            self._connection.execute(delete(m.join_key).where(m.join_key.c.identity_id.in_(listed(some))))
+            self._connection.execute(delete(m.join_key).where(self._among(m.join_key.c.identity_id, some)))
         rows = [(*pair, type_name, identity_id) for identity_id, pairs in keys.items() for pair in sorted(pairs)]
         insert_rows(self._connection, m.join_key, ("attribute", "value", "type", "identity_id"), rows)
 
@@ -197,6 +200,10 @@ class SqlMeshTransaction:
 
     def audit(self, events: Iterable[Record]) -> None:
         SqlAuditTrail(self._connection).append(events)
+
+    def hold_absent(self, place: tuple[str, str], keys: Sequence[str], run_id: int) -> None:
+        where = [*self._at(m.connector_object, place, keys), _OBJECT.absent_run.is_(None)]
+        self._connection.execute(update(m.connector_object).where(*where).values(absent_run=run_id))
 
     def put_watermark(self, connector: str, object_class: str, value: str, run_id: int) -> None:
         columns = r.watermark.c
@@ -225,10 +232,6 @@ def _keys_by_place(ids: Iterable[ObjectId]) -> dict[tuple[str, str], list[str]]:
     for one in ids:
         found.setdefault((one.connector, one.object), []).append(one.key)
     return found
-
-
-def _at(table: Any, place: tuple[str, str], keys: Sequence[str]) -> list[ColumnElement[bool]]:
-    return [table.c.connector == place[0], table.c.object == place[1], table.c.key.in_(listed(keys))]
 
 
 class SqlMesh:
@@ -263,8 +266,7 @@ class SqlMesh:
         """Note that a complete import did not show these objects; who was noted before keeps that run."""
         for some in chunks(keys):
             with self.transaction(lease) as tx:
-                where = [*_at(m.connector_object, (connector, object_class), some), _OBJECT.absent_run.is_(None)]
-                tx._connection.execute(update(m.connector_object).where(*where).values(absent_run=run_id))  # noqa: SLF001  same module
+                tx.hold_absent((connector, object_class), some, run_id)
 
     def import_state(self, connector: str, object_class: str) -> ImportState | None:
         columns = r.import_state.c

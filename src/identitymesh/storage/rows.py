@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, Row, bindparam
+from sqlalchemy import Row
 
 from identitymesh.model.accounts import Account
 from identitymesh.model.attributes import digest, dump, load
@@ -18,11 +18,6 @@ from identitymesh.storage.bulk import BoundMoment
 ACCOUNT_FIELDS = Account._fields  # the columns have the names of the fields; the first three are the key
 
 Item = TypeVar("Item")
-
-
-def listed(values: Sequence[Any]) -> BindParameter[Any]:
-    """The right side of an IN: one parameter, so that Core looks at the list and not at each value."""
-    return bindparam(None, values, expanding=True)
 
 
 def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:
