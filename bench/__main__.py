@@ -1,4 +1,4 @@
-"""`make bench`: prints the table, exits 1 when a line misses its reach. `--json` for programs."""
+"""`make bench` prints the table, `make bench-all` (`--all`) also that of custody; 1 when a line misses its reach."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import lines, synchronisation
+from bench import custody, lines, synchronisation
 from bench.lines import Line
 
 LINES: tuple[Callable[[], Line | list[Line]], ...] = (
@@ -18,15 +18,22 @@ LINES: tuple[Callable[[], Line | list[Line]], ...] = (
     lines.creates_at_a_scim_service,
     lines.one_secret,
 )
+CUSTODY: tuple[Callable[[], Line | list[Line]], ...] = (
+    custody.join_a_new_host,
+    custody.restore_on_a_new_host,
+    custody.drill,
+    custody.rotate_under_load,
+)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--only", default="", help="lines whose name contains this")
+    parser.add_argument("--all", action="store_true", help="with the table of custody, which takes ten minutes")
     chosen = parser.parse_args()
     found: list[Line] = []
-    for measure in LINES:
+    for measure in LINES + (CUSTODY if chosen.all else ()):
         if chosen.only not in measure.__name__:
             continue
         answer = measure()

@@ -188,12 +188,14 @@ class Custody:
         harden_process()
         verify(file)  # before anything is made here
         folder = (home or configuration.find_folder()).resolve()
-        if not _create_settings(folder, database_url) and database_url is not None:
+        _create_settings(folder, database_url)
+        settings = configuration.load(folder)
+        # The same one is meant when a restore that was killed is run again.
+        if database_url is not None and settings.database.url != configuration.database_at(folder, database_url):
             raise UsageError(
-                f"{folder / configuration.FILE} names a database already",
+                f"{folder / configuration.FILE} names another database already",
                 hint="Leave --database out, or restore in a new folder.",
             )
-        settings = configuration.load(folder)
         with _logged(settings), closing(_database(settings, create=True)) as database:
             target = Target(database, settings.host, socket.gethostname(), local_actor())
             wish = Wish(recovery_key, fingerprint, replace=replace, unauthenticated=unauthenticated)

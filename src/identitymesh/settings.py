@@ -334,6 +334,11 @@ def _refused(findings: list[ErrorDetails], variables: Mapping[str, str], path: P
     return SettingsError("; ".join(problems), hint="Correct the value and run the command again.")
 
 
+def database_at(folder: Path, url: str) -> str:
+    """A database URL as the settings of a folder would have it."""
+    return _absolute(DatabaseSettings(url=url), folder).url
+
+
 def _absolute(database: DatabaseSettings, folder: Path) -> DatabaseSettings:
     """Relative paths are meant from the folder, wherever the command is run."""
 

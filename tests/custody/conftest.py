@@ -72,13 +72,17 @@ class Home:
         assert answer.code == 0, answer.err + answer.out
         return answer
 
-    def init(self) -> None:
-        self.folder.mkdir(exist_ok=True)
+    def trust(self) -> None:
+        """Tell programs the password of the database."""
         if self.password is not None:
             file = self.folder / "database.password"
             file.write_text(self.password)
             file.chmod(0o600)
             self.environment["IDENTITYMESH_DATABASE__PASSWORD_FILE"] = str(file)
+
+    def init(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        self.trust()
         made = self.ok("init", "--json", *(["--database-url", self.url] if self.url else [])).document
         self.recovery_key, self.fingerprint = made["recovery_key"], made["fingerprint"]
 

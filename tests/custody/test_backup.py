@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import random
+import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from identitymesh.secrets.age import new_identity
 from tests.custody.conftest import CONNECTOR, Home
-from tests.house_rules.repository import ROOT
+from tests.custody.killed import Ended, Program, program
+from tests.kill_points import points
+from tests.servers.postgresql import PostgresServer
 
 REF = "secret://hr/reader"
 VALUE = "correct horse"
@@ -263,27 +263,49 @@ def test_a_file_that_exists_is_not_touched(embedded: Home, tmp_path: Path) -> No
     assert embedded("backup", "create", "--to", str(tmp_path / "no" / "where")).code == 2
 
 
-def killed(home: Home, point: int, *arguments: str, stdin: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.defpath, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "LANG": "C.UTF-8", **home.environment}
-    command = [sys.executable, "-m", "tests.custody.killed", str(point), "--home", str(home.folder), *arguments]
-    return subprocess.run(command, env=environment, input=stdin, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Program]:
+    with program() as running:
+        yield running
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["blank machine", "living installation"])
 def test_killed_at_every_sampled_step_the_same_command_carries_on(
-    lived: Home, new_home: Callable[[], Home], record_property: Callable[[str, object], None]
+    lived: Home, new_home: Callable[[], Home], forks: Program, request: pytest.FixtureRequest, *, replaced: bool
 ) -> None:
-    """Blank machines with the one backup, and the living installation with --replace."""
+    """Into a blank machine with the one backup, and over the living installation with --replace."""
     file = backup(lived)
-    command = ("backup", "restore", str(file))
-    whole = killed(new_home(), 0, *command, stdin=lived.recovery_key)
-    assert whole.returncode == 0, whole.stderr
-    steps = int(whole.stderr.split("STEPS ")[1])
-    record_property("steps", steps)
-    sample = random.Random(20261122).sample(range(1, steps + 1), 5)  # noqa: S311 - a seed, so that it can be repeated
-    for point in range(1, steps + 1) if os.environ.get("TESTS_EVERY_STEP") == "1" else sorted(sample):
-        for home, options in ((new_home(), ()), (lived, ("--replace",))):
-            died = killed(home, point, *command, *options, stdin=lived.recovery_key)
+    server: PostgresServer | None = request.getfixturevalue("postgres_server") if lived.url else None
+
+    @contextmanager
+    def target() -> Iterator[tuple[Home, tuple[str, ...]]]:
+        if replaced:
+            yield lived, ("--replace",)
+            return
+        home = new_home()
+        if server is None:
+            yield home, ()
+        else:
+            database = server.create()
+            home.url, home.password = database.url, database.password
+            home.trust()
+            yield home, ("--database", database.url)
+            server.drop(database)
+        shutil.rmtree(home.folder)
+
+    def restore(home: Home, options: tuple[str, ...], point: int) -> Ended:
+        arguments = ["--home", str(home.folder), "backup", "restore", str(file), *options]
+        return forks(point, arguments, lived.recovery_key, home.environment)
+
+    with target() as (home, options):
+        whole = restore(home, options, 0)
+        assert whole.returncode == 0, whole.stderr
+    name = f"backup restore{' --replace' * replaced} ({'PostgreSQL' if server else 'SQLite'})"
+    for point in points(name, whole.steps):
+        with target() as (home, options):
+            died = restore(home, options, point)
             assert died.returncode in (-signal.SIGKILL, 0), died.stderr
-            home.ok(*command, *options, stdin=lived.recovery_key)
+            again = restore(home, options, 0)
+            assert again.returncode == 0, f"killed at {point} of {whole.steps}: {again.stderr}"
             assert home.ok("secrets", "get", REF, "--force").out == VALUE + " 2", point
             assert home("run").code == 6

@@ -2,12 +2,10 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +20,11 @@ from identitymesh.secrets.custody.station import Station
 from identitymesh.storage.custody import SqlCustodyRows
 from identitymesh.storage.database import open_database
 from tests.house_rules.repository import ROOT
+from tests.kill_points import SEED, chance, points
 from tests.secrets.conftest import make_installation
 from tests.servers.postgresql import PostgresServer
 from tests.servers.process import need
 
-SOAK = int(os.environ.get("TESTS_SOAK", "0")) > 0  # then every event, else a sample
-SEED = os.environ.get("TESTS_SEED") or "1"
-SECONDS = float(os.environ.get("TESTS_KILL_SECONDS", "5"))  # for each command and database, outside of a soak
 COMMANDS = ["rotate", "add", "remove", "join", "replace-recovery"]
 
 
@@ -128,23 +124,13 @@ def test_a_command_that_was_killed_goes_on(original: Original, server: Server, t
     with original.copy(tmp_path / "whole") as order:
         status, events = server(order | {"command": command, "kill": None})
         assert status == 0
-    points = list(range(1, int(events) + 1))
-    chance = random.Random(f"{SEED} {command}")  # noqa: S311 - a sample that can be repeated
-    if not SOAK:
-        chance.shuffle(points)
-    deadline = time.monotonic() + SECONDS
-    tried = 0
-    for point in points:
+    name = f"{command} ({'SQLite' if original.server is None else 'PostgreSQL'})"
+    dice = chance(f"{name}, twice")
+    for point in points(name, int(events)):
         with original.copy(tmp_path / str(point)) as order:
             status, _events = server(order | {"command": command, "kill": point})
             assert status == -signal.SIGKILL, f"{command} at {point} of {events}"
-            if chance.random() < 0.3:  # killed once more while it goes on
-                server(order | {"command": command, "kill": chance.randint(1, int(events))})
+            if dice.random() < 0.3:  # killed once more while it goes on
+                server(order | {"command": command, "kill": dice.randint(1, int(events))})
             status, _events = server(order | {"command": command, "kill": None})
             assert status == 0, f"{command} killed at {point} of {events} does not go on (seed {SEED})"
-        tried += 1
-        if not SOAK and time.monotonic() > deadline:
-            break
-    report = f"{command}: killed at {tried} of {events} events"
-    assert tried > 0, report
-    sys.stderr.write(f"{report}\n")
