@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from identitymesh.secrets.custody.service import KeyCustody
     from identitymesh.secrets.setup import InitResult
     from identitymesh.secrets.store import SecretStore
+    from identitymesh.serving import Running
     from identitymesh.settings import Settings
     from identitymesh.storage.backups import BackupReport
     from identitymesh.storage.database import Database
@@ -64,6 +66,7 @@ class Installation:
     rotation: CredentialRotation
     bundles: Bundles
     backups: Keeping
+    running: Running
 
     @property
     def allow_value_argument(self) -> bool:
@@ -72,8 +75,15 @@ class Installation:
 
 
 @contextmanager
-def open_installation(home: Path | None = None) -> Iterator[Installation]:
+def open_installation(
+    home: Path | None = None, *, quiet: bool = True, actor: str | None = None
+) -> Iterator[Installation]:
     """Open the installation in a folder (``IDENTITYMESH_HOME`` or the current one).
+
+    Args:
+        home: the folder.
+        quiet: for a command of a person, which says on standard error itself what went wrong; a service logs there.
+        actor: who acts; the user of this process by default.
 
     Raises:
         SettingsError, StorageError: it cannot be opened; the message names the remedy.
@@ -92,26 +102,28 @@ def open_installation(home: Path | None = None) -> Iterator[Installation]:
 
     harden_process()
     settings = configuration.load(home)
-    actor = local_actor()
-    with _logged(settings) as unlogged, closing(_database(settings, create=False)) as database:
+    actor = actor or local_actor()
+    with _logged(settings, quiet=quiet) as unlogged, closing(_database(settings, create=False)) as database:
         schema.assert_current(database)
         secrets = SecretStore(SqlSecretRows(database), settings.host, settings.means)
         station = Station(SqlCustodyRows(database), settings.host, actor, socket.gethostname(), settings.means)
         findings = secrets.settle_provider(settings.secrets.provider, actor=actor)
         told = (*unlogged, *(f"{one.message}. {one.hint}" for one in findings))
-        engine, rotation = _engine(settings, database, secrets, actor)
+        engine, rotation, running = _engine(settings, database, secrets, actor)
         bundles = Bundles(SqlSecretRows(database), secrets, actor)
         keeping = Keeping(database, secrets, actor)
-        yield Installation(settings, secrets, KeyCustody(station), engine, actor, told, rotation, bundles, keeping)
+        yield Installation(
+            settings, secrets, KeyCustody(station), engine, actor, told, rotation, bundles, keeping, running
+        )
 
 
 @contextmanager
-def _logged(settings: Settings) -> Iterator[tuple[str, ...]]:
+def _logged(settings: Settings, *, quiet: bool = True) -> Iterator[tuple[str, ...]]:
     """The log is attached, and what goes wrong with secrets and connectors goes there, too."""
     from identitymesh import logs
 
     given = settings.logging
-    wish = logs.Wish(given.level, given.format, given.destination, given.address, quiet=True)
+    wish = logs.Wish(given.level, given.format, given.destination, given.address, quiet=quiet)
     with logs.attached(wish) as told, logs.failures():
         yield told
 
@@ -122,6 +134,13 @@ class Custody:
     def open(self, home: Path | None = None, /) -> AbstractContextManager[Installation]:
         """The opened installation."""
         return open_installation(home)
+
+    def serve(self, home: Path | None, stop: threading.Event, /) -> None:
+        """Carry out what is due until ``stop`` is set."""
+        from identitymesh.serving import serve
+
+        with open_installation(home, quiet=False) as installation:
+            serve(installation, stop)
 
     def schema(self, home: Path | None = None, /) -> SchemaReport:
         """Looks only."""
@@ -228,13 +247,14 @@ def _create_settings(folder: Path, database_url: str | None) -> bool:
 
 def _engine(
     settings: Settings, database: Database, secrets: SecretStore, actor: str
-) -> tuple[Engine, CredentialRotation]:
+) -> tuple[Engine, CredentialRotation, Running]:
     from identitymesh.connectors.catalogue import kinds
     from identitymesh.runs.credential_rotation import CredentialRotation
     from identitymesh.runs.cycle import Parts
     from identitymesh.runs.definitions import Definitions
     from identitymesh.runs.engine import Engine
     from identitymesh.secrets.rotation import Rotations
+    from identitymesh.serving import running
     from identitymesh.storage.exports import SqlExports
     from identitymesh.storage.leases import SqlLeases
     from identitymesh.storage.mesh import SqlMesh
@@ -259,7 +279,7 @@ def _engine(
     definitions = Definitions(SqlDefinitions(database), parts.kinds, secrets.audience, actor=actor, clock=parts.clock)
     rotations = Rotations(SqlRotationRows(database), secrets)
     engine = Engine(parts, definitions, SqlPeople(database), lambda: scratch(database, settings.folder))
-    return engine, CredentialRotation(parts, definitions, rotations)
+    return engine, CredentialRotation(parts, definitions, rotations), running(settings, database, parts, definitions)
 
 
 @contextmanager

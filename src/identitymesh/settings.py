@@ -32,6 +32,7 @@ FILE: Final = "identitymesh.toml"
 HOME: Final = "IDENTITYMESH_HOME"
 PREFIX: Final = "IDENTITYMESH_"
 HOST: Final = "host"
+NOTIFY_SOCKET: Final = "NOTIFY_SOCKET"
 PASSWORD_MODES: Final = (0o400, 0o600)
 MAX_PASSWORD_BYTES: Final = 4096
 
@@ -51,6 +52,12 @@ provider = "database"
 
 [slots]
 # tpm2_tcti = "device:/dev/tpmrm0"              # how the TPM of this host is reached, for slots of type tpm2
+
+[schedule]
+# at_once = 4                                   # runs at once, with `identitymesh serve`
+
+[history]
+# days = 90                                     # how long runs and their plans are kept
 
 [logging]
 # level = "info"                                # debug, info, warning or error
@@ -100,6 +107,24 @@ class SlotsSettings(_Part):
     tpm2_tcti: str = Field("device:/dev/tpmrm0", description="How the TPM of this host is reached.")
 
 
+class ScheduleSettings(_Part):
+    """How `identitymesh serve` carries out what is due. When that is stands in the definition."""
+
+    at_once: int = Field(4, ge=1, le=64, description="Runs at once. One reads at a time; others write meanwhile.")
+    stagger_seconds: float = Field(
+        60, ge=0, le=3600, description="Connectors due in the same minute begin up to so many seconds apart."
+    )
+    stop_seconds: float = Field(
+        30, ge=0, le=3600, description="How long what runs may go on when the service is told to stop."
+    )
+
+
+class HistorySettings(_Part):
+    """How long what was done is remembered. The audit trail is not touched by it."""
+
+    days: int = Field(90, ge=1, le=36500, description="Runs, their plans and their issues; older ones go every night.")
+
+
 class LoggingSettings(_Part):
     """What is logged, and where to. Failures of secrets and connectors are always logged."""
 
@@ -123,6 +148,8 @@ class _Levels(BaseSettings):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     secrets: SecretsSettings = Field(default_factory=SecretsSettings)
     slots: SlotsSettings = Field(default_factory=SlotsSettings)
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
+    history: HistorySettings = Field(default_factory=HistorySettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
 
 
@@ -130,6 +157,8 @@ _PARTS: Final[Mapping[str, type[_Part]]] = {
     "database": DatabaseSettings,
     "secrets": SecretsSettings,
     "slots": SlotsSettings,
+    "schedule": ScheduleSettings,
+    "history": HistorySettings,
     "logging": LoggingSettings,
 }
 
@@ -141,8 +170,11 @@ class Settings(_Part):
     database: DatabaseSettings
     secrets: SecretsSettings
     slots: SlotsSettings
+    schedule: ScheduleSettings
+    history: HistorySettings
     logging: LoggingSettings
     means: Means = NO_MEANS
+    notify_socket: str | None = None  # where systemd wants to be told how a service goes
 
     @property
     def host(self) -> Path:
@@ -225,8 +257,11 @@ def load(folder: Path | None = None, *, environment: Mapping[str, str] = os.envi
         database=database,
         secrets=levels.secrets,
         slots=levels.slots,
+        schedule=levels.schedule,
+        history=levels.history,
         logging=levels.logging,
         means=_means(levels.slots, environment),
+        notify_socket=environment.get(NOTIFY_SOCKET),
     )
 
 

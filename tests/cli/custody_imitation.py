@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -87,6 +89,11 @@ class FakeCustody:
 
     def open(self, home: Path | None, /) -> AbstractContextManager[FakeInstallation]:
         return self.installation.open(home)
+
+    def serve(self, home: Path | None, stop: threading.Event, /) -> None:
+        """Told to stop at once."""
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set()
 
     def doctor(self, home: Path | None, /) -> Sequence[Finding]:
         return []

@@ -32,6 +32,7 @@ from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.setup import InitResult
 from tests.cli.custody_imitation import FakeBackups, FakeBundles, FakeRotation
 from tests.cli.key_imitation import FakeKeys
+from tests.cli.running_imitation import FakeRunning
 
 START = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
 RECOVERY_KEY = "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ"
@@ -143,8 +144,8 @@ class FakeEngine:
         self._called("rows", {"run_id": run_id, "limit": limit, "person": person})
         return [row for row in self.plan_rows if person is None or row.anchor == person][:limit]
 
-    def runs(self, limit: int) -> Sequence[RunReport]:
-        self._called("runs", limit)
+    def runs(self, limit: int, *, state: str | None = None, connector: str | None = None) -> Sequence[RunReport]:
+        self._called("runs", {"limit": limit, "state": state, "connector": connector})
         return self.history[:limit]
 
     def show(self, run_id: int) -> RunReport:
@@ -268,6 +269,7 @@ class FakeInstallation:
     rotation: FakeRotation = field(default_factory=FakeRotation)
     bundles: FakeBundles = field(default_factory=FakeBundles)
     backups: FakeBackups = field(default_factory=FakeBackups)
+    running: FakeRunning = field(default_factory=FakeRunning)
     actor: str = "ada@host"
     findings: Sequence[str] = ()
     allow_value_argument: bool = True

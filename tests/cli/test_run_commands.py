@@ -197,7 +197,7 @@ def test_runs_are_listed(shell: Shell) -> None:
     lines = shell("runs", "list", "--limit", "2").out.splitlines()
     assert [line.split()[0] for line in lines] == ["id", "8", "7"]
     assert lines[1].split()[-2:] == ["delete", "-"]
-    assert ("runs", 2) in shell.installation.engine.calls
+    assert ("runs", {"limit": 2, "state": None, "connector": None}) in shell.installation.engine.calls
 
 
 def test_one_run_is_shown_with_its_rows(shell: Shell) -> None:

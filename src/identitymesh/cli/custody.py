@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -76,6 +77,7 @@ class Custody(Protocol):
     """What keeps an installation alive, also when it does not open."""
 
     def open(self, home: Path | None, /) -> AbstractContextManager[KeptInstallation]: ...
+    def serve(self, home: Path | None, stop: threading.Event, /) -> None: ...
     def schema(self, home: Path | None, /) -> SchemaReport: ...
     def upgrade(self, home: Path | None, /) -> SchemaReport: ...
 

@@ -121,10 +121,11 @@ class Engine:
         hidden = restricted_targets(self._definitions.read(text, source))
         return told, [row_view(one, hidden) for one in rows]
 
-    def runs(self, limit: int) -> Sequence[RunReport]:
-        """The latest runs, newest first, without their issues."""
+    def runs(self, limit: int, *, state: str | None = None, connector: str | None = None) -> Sequence[RunReport]:
+        """The latest runs, newest first, without their issues; those that ended so, or concern that connector."""
         parts = self._parts
-        return [report(one, parts.runs, parts.plans, issues=0) for one in parts.runs.latest(limit)]
+        found = parts.runs.latest(limit, state=state, connector=connector)
+        return [report(one, parts.runs, parts.plans, issues=0) for one in found]
 
     def show(self, run_id: int) -> RunReport:
         """One run. Raises ``NotFound``."""

@@ -122,7 +122,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServiceSeen:
-    """One start of `serve`. ``ended_at`` is set when it stopped in order."""
+    """One start of `serve`. ``ended_at`` is set when it stopped in order; ``dead``: its process is known to be gone."""
 
     host: str
     pid: int
@@ -130,9 +130,10 @@ class ServiceSeen:
     started_at: datetime
     seen_at: datetime
     ended_at: datetime | None
+    dead: bool = False
 
     def living(self, now: datetime, patience: timedelta) -> bool:
-        return self.ended_at is None and now - self.seen_at <= patience
+        return self.ended_at is None and not self.dead and now - self.seen_at <= patience
 
 
 class ScheduleStore(Protocol):

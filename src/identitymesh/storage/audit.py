@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -49,11 +49,13 @@ class StoredRecord:
     record: Record
 
 
-def read_audit(
+def read_audit(  # noqa: PLR0913 - each narrows what is read, and all are named
     connection: Connection,
     *,
     subject: str | None = None,
+    subjects: Collection[str] | None = None,
     action: str | None = None,
+    actor: str | None = None,
     run: str | None = None,
     before: int | None = None,
     limit: int = 100,
@@ -62,6 +64,10 @@ def read_audit(
     query = select(audit).order_by(audit.c.sequence.desc()).limit(limit)
     if subject is not None:
         query = query.where(audit.c.subject == subject)
+    if subjects is not None:
+        query = query.where(audit.c.subject.in_(subjects))
+    if actor is not None:
+        query = query.where(audit.c.actor == actor)
     if action is not None and action.endswith(".*"):
         query = query.where(audit.c.action.startswith(action[:-1], autoescape=True))
     elif action is not None:

@@ -26,6 +26,7 @@ from identitymesh.storage.continuity import LOST_SLOT, Continuity
 from identitymesh.storage.custody import SqlCustodyRows
 from identitymesh.storage.database import Database
 from identitymesh.storage.keeping import DRILL
+from identitymesh.storage.overdue import unattended
 from identitymesh.storage.tables.audit import audit
 
 BACKUP_AGE: Final = timedelta(days=7)
@@ -64,7 +65,8 @@ def examine(patient: Patient) -> Sequence[Finding]:
     found: list[Finding] = [
         Finding("settings", told, "identitymesh secrets list, then correct identitymesh.toml") for told in patient.told
     ]
-    for check in (_keyrings, _slots, _rows, _files, _backups, _pause, _lost_slots, _secrets, _rotations, _clock):
+    around_keys = (_keyrings, _slots, _rows, _lost_slots, _secrets, _rotations)
+    for check in (*around_keys, _files, _backups, _pause, _schedules, _clock):
         try:
             found += check(patient)
         except MeshError as error:
@@ -180,6 +182,12 @@ def _rotations(patient: Patient) -> Iterator[Finding]:
             yield Finding("rotation-open", message, f"identitymesh secrets rotate {one.ref}")
         elif one.retire_at is not None and one.retire_at <= now:
             yield Finding("retire-due", f"{one.ref}: its old value can be destroyed", "identitymesh secrets retire")
+
+
+def _schedules(patient: Patient) -> Iterator[Finding]:
+    scheduled = any(one.settings.schedule or one.settings.full_schedule for one in patient.connectors())
+    for found in unattended(patient.database, scheduled=scheduled, now=datetime.now(UTC)):
+        yield Finding(*found)
 
 
 def _clock(patient: Patient) -> Iterator[Finding]:

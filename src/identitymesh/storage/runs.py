@@ -111,8 +111,12 @@ class SqlRuns:
             row = connection.execute(select(r.run).where(r.run.c.id == run_id)).one_or_none()
         return stored_run(row) if row is not None else None
 
-    def latest(self, limit: int) -> list[StoredRun]:
+    def latest(self, limit: int, *, state: str | None = None, connector: str | None = None) -> list[StoredRun]:
         query = select(r.run).order_by(r.run.c.id.desc()).limit(limit)
+        if state is not None:
+            query = query.where(r.run.c.state == state)
+        if connector is not None:  # as dump() writes it: no spaces, names quoted
+            query = query.where(r.run.c.summary.contains(f'"connector":"{connector}"', autoescape=True))
         with self._database.read() as connection:
             return [stored_run(row) for row in connection.execute(query)]
 

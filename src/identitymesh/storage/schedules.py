@@ -125,10 +125,21 @@ class SqlSchedules:
             connection.execute(update(t.service).where(mine).values(seen_at=now, ended_at=now))
 
     def services(self) -> list[ServiceSeen]:
-        c = t.service.c
-        query = select(c.host, c.pid, c.version, c.started_at, c.seen_at, c.ended_at).order_by(c.started_at)
+        here = socket.gethostname()
+        query = select(t.service).order_by(t.service.c.started_at)
         with self._database.read() as connection:
-            return [ServiceSeen(*row) for row in connection.execute(query)]
+            return [
+                ServiceSeen(
+                    host=row.host,
+                    pid=row.pid,
+                    version=row.version,
+                    started_at=row.started_at,
+                    seen_at=row.seen_at,
+                    ended_at=row.ended_at,
+                    dead=row.host == here and not _lives(row),
+                )
+                for row in connection.execute(query)
+            ]
 
     # -- what people do ----------------------------------------------------------
 
