@@ -12,8 +12,7 @@ _OLD_COPIES = (
     "and change those secrets at their systems that may have been read."
 )
 _BESIDE = (
-    "The values are in clear again, beside the encrypted ones; these go with: "
-    "identitymesh columns decrypt --drop-encrypted"
+    "The values are in clear again, beside the encrypted ones. These go when you run it again with --drop-encrypted."
 )
 _PURGE = {
     "postgresql": (
@@ -36,8 +35,8 @@ def after_encrypt(reports: Sequence[PlaceReport]) -> tuple[str, ...]:
         )
     if not all(found.dropped for found in reports):
         hints.append(
-            "The plain values are still there. When every application reads the encrypted ones: "
-            "identitymesh columns encrypt --drop-plaintext"
+            "The plain values are still there. When every application reads the encrypted ones, run it again with "
+            "--drop-plaintext."
         )
     hints.append("Keep the key file in a backup of its own: without it nobody reads these values again.")
     return tuple(hints)

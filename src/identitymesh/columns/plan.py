@@ -12,7 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from identitymesh.columns.addresses import Address, PostgresAddress, parse_url
 from identitymesh.columns.formats import Format
@@ -86,6 +97,16 @@ class RowShape(PlanPart):
         )
 
 
+def _shape_of(value: Any) -> str:
+    named = value if isinstance(value, dict) else vars(value) if isinstance(value, PlanPart) else {}
+    return "row" if "row" in named else "column"
+
+
+PlaceShape = Annotated[
+    Annotated[ColumnShape, Tag("column")] | Annotated[RowShape, Tag("row")], Discriminator(_shape_of)
+]
+
+
 class Plan(PlanPart):
     version: Literal[1]
     database: DatabaseUrl = Field(
@@ -107,17 +128,18 @@ class Plan(PlanPart):
         description="Triggers of the application on UPDATE: `bypass` (PostgreSQL: needs the right to set "
         "session_replication_role; refused where it is missing), or `fire` for every encrypted row.",
     )
-    places: list[ColumnShape | RowShape] = Field(min_length=1, description="What is encrypted.")
+    places: list[PlaceShape] = Field(min_length=1, description="What is encrypted.")
 
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
+    @field_validator("places")
+    @classmethod
+    def _apart(cls, places: list[ColumnShape | RowShape]) -> list[ColumnShape | RowShape]:
         taken: set[tuple[str, ...]] = set()
-        for shape in self.places:
+        for shape in places:
             for name in _names(shape.place()):
                 if name in taken:
                     raise ValueError(f"two places use {'.'.join(name)}; each column or row is named once")
                 taken.add(name)
-        return self
+        return places
 
     @property
     def address(self) -> Address:
@@ -177,27 +199,19 @@ _HINT = "Correct the lines above; `identitymesh columns schema` gives the JSON S
 def _problems(document: Document, error: ValidationError) -> list[Problem]:
     found = []
     for item in error.errors(include_input=False, include_url=False, include_context=False):
-        # A place is one of two shapes; pydantic puts the name of the one it tried into the path.
-        path = tuple(part for part in item["loc"] if part not in {"ColumnShape", "RowShape"})
-        if _meant_otherwise(document, item["loc"]):
-            continue
+        path = item["loc"]
+        if path[:1] == ("places",) and len(path) > 2:
+            path = (*path[:2], *path[3:])  # pydantic names there which of the two shapes it tried
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "unknown field"
         elif item["type"] == "missing":
             message = "missing"
+        elif item["type"] == "string_pattern_mismatch":
+            message = "not spelt as table.column or schema.table.column (names without dots, quotes and %)"
         line, column = document.locate(path) or (None, None)
         found.append(Problem(message, dotted(path), line, column))
     return sorted(found, key=lambda problem: (problem.line or 0, problem.column or 0))
-
-
-def _meant_otherwise(document: Document, loc: tuple[int | str, ...]) -> bool:
-    """Whether a finding is about the shape that a place does not have: one that says `row` is no column."""
-    if len(loc) < 3 or loc[0] != "places" or loc[2] not in {"ColumnShape", "RowShape"}:
-        return False
-    data = document.data["places"][loc[1]]
-    is_row = isinstance(data, dict) and "row" in data
-    return loc[2] != ("RowShape" if is_row else "ColumnShape")
 
 
 def _keep_password(plan: Plan, document: Document, facts: os.stat_result, source: str) -> None:

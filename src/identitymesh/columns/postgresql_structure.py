@@ -46,15 +46,17 @@ WHERE tgrelid = %s AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype::int & %
 ORDER BY tgname
 """
 _DEPENDENTS: Final = """
-SELECT d.deptype = 'n', pg_describe_object(d.classid, d.objid, d.objsubid),
-       coalesce(array_length(k.conkey, 1), i.indnatts, 1) > 1 OR i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
+SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid),
+       CASE WHEN k.conrelid = d.refobjid AND k.contype <> 'f' THEN array_length(k.conkey, 1) > 1
+            WHEN i.indrelid = d.refobjid THEN i.indnatts > 1 OR i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
+            ELSE d.deptype = 'n' END
 FROM pg_depend d LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
      LEFT JOIN pg_index i ON d.classid = 'pg_class'::regclass AND i.indexrelid = d.objid
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %s AND d.refobjsubid = %s
       AND d.classid <> 'pg_attrdef'::regclass AND d.deptype IN ('n', 'a', 'i')
       AND NOT EXISTS (SELECT FROM pg_trigger g WHERE d.classid = 'pg_trigger'::regclass AND g.oid = d.objid
                       AND g.tgname LIKE %s)
-ORDER BY 2
+ORDER BY 1
 """
 _MENTIONS: Final = r"""
 SELECT DISTINCT tgname FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
@@ -208,12 +210,12 @@ def check_drop(session: PostgresSession, place: ColumnPlace) -> tuple[str, ...]:
     if place.column in table.keys:
         raise ColumnsUnfit(f"{place.name} belongs to the primary key and cannot be dropped")
     found = session.execute(_DEPENDENTS, (table.oid, plain.number, f"{GUARD}%"))
-    blocking = [text for blocks, text, several in found if blocks or several]
+    blocking = [text for text, blocks in found if blocks]
     mentions = session.execute(_MENTIONS, (table.oid, f"{GUARD}%", re.escape(place.column)))
     blocking += [f"trigger {row[0]}, whose function names {place.column}" for row in mentions]
     if blocking:
         raise ColumnsUnfit(_blocked(place, blocking), hint="Change or drop these first; nothing was dropped.")
-    return tuple(text for _blocks, text, _several in found)
+    return tuple(text for text, _blocks in found)
 
 
 def _blocked(place: ColumnPlace, blocking: Sequence[str]) -> str:

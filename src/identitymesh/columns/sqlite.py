@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,30 +49,32 @@ class SqliteSession:
                 uri=True,
                 timeout=_BUSY_SECONDS,
                 isolation_level=None,
-                check_same_thread=False,  # one thread reads ahead, then another writes; never two at once
+                check_same_thread=False,  # one thread reads ahead, another writes; the lock lets one in at a time
             )
+            self._one = threading.RLock()
             self.connection.execute("PRAGMA secure_delete = ON")
 
     def describe(self) -> str:
         return str(self._path)
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with translated(self.describe()):
+        with self._one, translated(self.describe()):
             return self.connection.execute(statement.replace("%s", "?"), tuple(parameters)).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        if self._begun():  # part of a larger one
-            yield
-            return
-        self.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self.execute("COMMIT")
-        except BaseException:
-            if self._begun():
-                self.execute("ROLLBACK")
-            raise
+        with self._one:
+            if self._begun():  # part of a larger one
+                yield
+                return
+            self.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.execute("COMMIT")
+            except BaseException:
+                if self._begun():
+                    self.execute("ROLLBACK")
+                raise
 
     def _begun(self) -> bool:
         return self.connection.in_transaction
