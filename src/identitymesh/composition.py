@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -253,6 +253,7 @@ def _engine(
     from identitymesh.runs.cycle import Parts
     from identitymesh.runs.definitions import Definitions
     from identitymesh.runs.engine import Engine
+    from identitymesh.secrets.initial import InitialPasswords
     from identitymesh.secrets.rotation import Rotations
     from identitymesh.serving import running
     from identitymesh.storage.exports import SqlExports
@@ -263,7 +264,12 @@ def _engine(
     from identitymesh.storage.rotations import SqlRotationRows
     from identitymesh.storage.runs import SqlDefinitions, SqlRuns
     from identitymesh.storage.scratch import scratch
+    from identitymesh.storage.secrets import SqlSecretRows
 
+    def clock() -> datetime:
+        return datetime.now(UTC)
+
+    lifetime = timedelta(days=settings.secrets.initial_password_days)
     parts = Parts(
         mesh=SqlMesh(database),
         plans=SqlPlans(database),
@@ -271,10 +277,11 @@ def _engine(
         runs=SqlRuns(database),
         leases=SqlLeases(database),
         secrets=secrets,
+        passwords=InitialPasswords(SqlSecretRows(database), secrets, actor, lifetime, clock),
         kinds=kinds(),
         folder=settings.folder,
         actor=actor,
-        clock=lambda: datetime.now(UTC),
+        clock=clock,
     )
     definitions = Definitions(SqlDefinitions(database), parts.kinds, secrets.audience, actor=actor, clock=parts.clock)
     rotations = Rotations(SqlRotationRows(database), secrets)

@@ -10,6 +10,7 @@ MeshError
 ├── SecretError
 │   ├── ReferenceInvalid       not a secret:// reference
 │   ├── SecretMissing          no such secret
+│   ├── SecretExpired          its time is over
 │   ├── SecretRefused          the value may not be stored (empty, too large, a mask)
 │   ├── SecretBroken           a sealed value that does not open
 │   ├── AudienceRefused        the value may not be sent there
@@ -168,6 +169,10 @@ class ReferenceInvalid(SecretError, ValueError):
 
 class SecretMissing(SecretError):
     code = "secret-missing"
+
+
+class SecretExpired(SecretError):
+    code = "secret-expired"
 
 
 class SecretRefused(SecretError):

@@ -99,6 +99,9 @@ class SecretsSettings(_Part):
     allow_value_argument: bool = Field(
         True, description="Whether `secretscli set` may be given a value as an argument, which others can see."
     )
+    initial_password_days: int = Field(
+        14, ge=1, le=365, description="How long the initial password of a new account can be read."
+    )
 
 
 class SlotsSettings(_Part):

@@ -13,6 +13,7 @@ from identitymesh.runs.cycle import Parts
 from identitymesh.runs.definitions import Definitions
 from identitymesh.runs.engine import Engine
 from identitymesh.runs.reports import ApplyReport, RunReport, TargetReport
+from identitymesh.secrets.initial import InitialPasswords
 from identitymesh.secrets.store import SecretStore
 from identitymesh.storage import schema
 from identitymesh.storage.database import Database, open_database
@@ -97,22 +98,27 @@ class World:
     def another_engine(self) -> Engine:
         """As another process would have it: other leases, the same database."""
         database = self.database
+        secrets = SecretStore(SqlSecretRows(database), self.folder / "host")
         parts = Parts(
             mesh=SqlMesh(database),
             plans=SqlPlans(database),
             exports=SqlExports(database),
             runs=SqlRuns(database),
             leases=SqlLeases(database, seconds=self._lease),
-            secrets=SecretStore(SqlSecretRows(database), self.folder / "host"),
+            secrets=secrets,
+            passwords=InitialPasswords(SqlSecretRows(database), secrets, "tester", timedelta(days=14), self.clock),
             kinds={**kinds(), "memory": memory_kind(self.directories)},
             folder=self.folder,
             actor="tester",
-            clock=lambda: datetime.now(UTC) + self.ahead,
+            clock=self.clock,
         )
         definitions = Definitions(
             SqlDefinitions(database), parts.kinds, parts.secrets.audience, actor="tester", clock=parts.clock
         )
         return Engine(parts, definitions, SqlPeople(database), lambda: scratch(database, self.folder))
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
 
     def __enter__(self) -> Self:
         return self

@@ -129,7 +129,7 @@ def list_secrets(ctx: typer.Context) -> None:
     if not found:
         session.out.line("no secrets yet; store one: identitymesh secrets set secret://hr/reader")
         return
-    titles = ["reference", "keyring", "may be sent to", "changed", "last used", "owner"]
+    titles = ["reference", "keyring", "may be sent to", "changed", "expires", "last used", "owner"]
     session.out.table(titles, [_listed(one) for one in found])
     for one in found:
         if one.problem:
@@ -139,7 +139,8 @@ def list_secrets(ctx: typer.Context) -> None:
 def _listed(one: SecretProperties) -> list[str]:
     audience = ", ".join(str(place) for place in one.audience) or "nobody yet"
     used = f"{local_time(one.last_used)} by {one.last_used_by}" if one.last_used else "never"
-    return [one.ref, one.keyring, audience, local_time(one.changed), used, one.owner or "-"]
+    expires = local_time(one.expires) if one.expires else "-"
+    return [one.ref, one.keyring, audience, local_time(one.changed), expires, used, one.owner or "-"]
 
 
 def delete(

@@ -12,6 +12,7 @@ from identitymesh.definition.shape import DefinitionShape, ProjectShape
 from identitymesh.errors import ExpressionError
 from identitymesh.rules.expressions import Checked
 from identitymesh.rules.expressions import check as check_expression
+from identitymesh.rules.expressions.tree import Constant
 
 _CONDITIONS = (("when",), ("present_when",))  # what follows ("rules", stage, index)
 Finding = tuple[Path, str, str]  # path, message, severity
@@ -48,12 +49,30 @@ def check(
     checked: dict[Path, Checked] = {}
     for path, text, names in _all_expressions(shape):
         try:
-            given = "FirstFree" if path[1] == "flow" else ""
+            given = "FirstFree" if path[1] == "flow" else "InitialPassword" if "on_create" in path[3:4] else ""
             checked[path] = check_expression(text, names=names, condition=path[3:] in _CONDITIONS, may_give=given)
         except ExpressionError as error:
             findings.append((path, f"{error} (line {error.line}, column {error.column} of the expression)", "error"))
     findings += _first_free(shape, checked)
+    findings += _passwords(shape, checked)
     return Expressions(checked), findings
+
+
+def _passwords(shape: DefinitionShape, checked: Mapping[Path, Checked]) -> Iterator[Finding]:
+    """One password for one account: it is found again by target and anchor alone."""
+    seen: dict[str, str] = {}
+    for index, rule in enumerate(shape.rules.project):
+        made = []
+        for name in rule.on_create:
+            path: Path = ("rules", "project", index, "on_create", name)
+            if path in checked and "InitialPassword" in checked[path].functions:
+                made.append(path)
+                if not isinstance(getattr(checked[path].tree, "arguments", (None,))[0], Constant):
+                    yield path, "the length of a password must be a number", "error"
+        for path in made[1:]:
+            yield path, "an account has one initial password", "error"
+        if made and seen.setdefault(rule.connector, rule.object) != rule.object:
+            yield made[0], f"only one object class of {rule.connector} can have initial passwords", "error"
 
 
 def _first_free(shape: DefinitionShape, checked: Mapping[Path, Checked]) -> Iterator[Finding]:
@@ -84,6 +103,8 @@ def _all_expressions(shape: DefinitionShape) -> Iterator[tuple[Path, str, Collec
             yield (*base, "attributes", name), text, names
         for name, text in project.disable.items():
             yield (*base, "disable", name), text, names
+        for name, text in project.on_create.items():
+            yield (*base, "on_create", name), text, names
 
 
 def _attributes_of(shape: DefinitionShape, type_name: str) -> frozenset[str]:

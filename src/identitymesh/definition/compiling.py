@@ -17,7 +17,7 @@ from identitymesh.rules.expressions import (
     compile_set,
     zone_named,
 )
-from identitymesh.rules.expressions.tree import Attribute, Call, write
+from identitymesh.rules.expressions.tree import Attribute, Call, Constant, write
 from identitymesh.rules.flow import FirstFree, FlowPlan, FlowRule
 from identitymesh.rules.join import Condition, JoinPlan, JoinRule
 from identitymesh.rules.project import ProjectRule
@@ -153,6 +153,8 @@ def _projections(definition: Definition, calendar: Calendar) -> dict[str, list[P
     for index, shape in enumerate(definition.shape.rules.project):
         base = ("rules", "project", index)
         attributes = [(name, by_path[(*base, "attributes", name)]) for name in shape.attributes]
+        password = {name: _length(by_path[(*base, "on_create", name)]) for name in shape.on_create}
+        once = [(name, by_path[(*base, "on_create", name)]) for name, length in password.items() if not length]
         disable = [(name, by_path[(*base, "disable", name)]) for name in shape.disable]
         found[shape.object].append(
             ProjectRule(
@@ -168,9 +170,20 @@ def _projections(definition: Definition, calendar: Calendar) -> dict[str, list[P
                 evaluate=compile_set(attributes, calendar),
                 disable_names=tuple(shape.disable),
                 disable=compile_set(disable, calendar) if disable else None,
+                once_names=tuple(name for name, _ in once),
+                once=compile_set(once, calendar) if once else None,
+                passwords={name: length for name, length in password.items() if length},
             )
         )
     return dict(found)
+
+
+def _length(checked: Checked) -> int:
+    """How long the password is that an expression makes; 0 if it makes none."""
+    if isinstance(checked.tree, Call) and checked.tree.function == "InitialPassword":
+        length = checked.tree.arguments[0]
+        return length.value if isinstance(length, Constant) and isinstance(length.value, int) else 0
+    return 0
 
 
 def attributes_read(definition: Definition, connector: str, object_class: str) -> list[str]:

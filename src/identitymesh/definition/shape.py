@@ -72,6 +72,9 @@ class ProjectShape(RuleShape):
     on_out_of_scope: Leaving = "keep"
     disable: dict[AttributeName, Expression] = Field(default_factory=dict)
     attributes: dict[AttributeName, Expression] = Field(min_length=1)
+    on_create: dict[AttributeName, Expression] = Field(
+        default_factory=dict, description="Written once, when the account is created; never read, never compared."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> ProjectShape:
@@ -81,6 +84,10 @@ class ProjectShape(RuleShape):
             )
         if self.correlate is not None and self.correlate not in self.attributes:
             raise ValueError("correlate must be one of the attributes")
+        if self.on_create and not self.create:
+            raise ValueError("on_create belongs to a rule with create: true")
+        if twice := sorted(set(self.on_create) & (set(self.attributes) | set(self.disable))):
+            raise ValueError(f"{twice[0]} stands in on_create, so it cannot be kept in step as well")
         if "disable" in (self.on_leave, self.on_out_of_scope) and not self.disable:
             raise ValueError("disable is chosen, so `disable` must say which attributes it writes")
         return self

@@ -5,11 +5,11 @@ A plan is all accounts where the two differ, whatever a run has read.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from identitymesh.model.attributes import Attributes, Value, digest, image, load, same
+from identitymesh.model.attributes import Attributes, Value, digest, dump, image, load, same
 
 Intent = Literal["present", "disabled", "deleted", "kept"]
 Kind = Literal["create", "update", "disable", "delete"]
@@ -24,7 +24,8 @@ class Account(NamedTuple):
     that the rule manages. ``desired`` is null when the account should not exist, ``known``
     when it does not. ``echo`` is what the target made of our last write, where it did not
     keep it letter for letter; ``known`` is then what we wrote. ``row_digest`` names exactly
-    one change: approval and release cover that and nothing else.
+    one change: approval and release cover that and nothing else. ``initial`` is what a create
+    writes once (see :class:`Initial`), and no part of any image.
     """
 
     identity_id: int
@@ -45,6 +46,7 @@ class Account(NamedTuple):
     attempts: int = 0
     error_code: str | None = None
     error: str | None = None
+    initial: str | None = None
 
     @property
     def place(self) -> tuple[int, str, str]:
@@ -60,7 +62,8 @@ def settle(account: Account) -> Account:
     kind = _kind(account)
     row = None
     if kind is not None:
-        row = digest("\n".join([kind, account.desired or "", account.known or ""]).encode())
+        once = [account.initial] if kind == "create" and account.initial else []
+        row = digest("\n".join([kind, account.desired or "", account.known or "", *once]).encode())
     if (kind, row) == (account.kind, account.row_digest):
         return account
     if kind is None:  # carried out, or not wanted any more: the same change another day is approved anew
@@ -83,6 +86,22 @@ def _kind(account: Account) -> Kind | None:
     if account.intent == "deleted":
         return "delete"
     return "disable" if account.intent == "disabled" else "update"
+
+
+class Initial(NamedTuple):
+    """What is written when an account is created, and never again: values, and lengths of passwords yet to be made."""
+
+    values: Attributes
+    passwords: Mapping[str, int]
+
+    def text(self) -> str | None:
+        """As an account keeps it; ``None`` for nothing."""
+        return dump(self._asdict()).decode() if self.values or self.passwords else None
+
+
+def initial_of(account: Account) -> Initial:
+    """What the create of this account writes once."""
+    return Initial(**load(account.initial)) if account.initial else Initial({}, {})
 
 
 def picture(attributes: Attributes, managed: Collection[str]) -> str:

@@ -33,7 +33,7 @@ def written(account: Account, sent: Account, entry: Entry | None, managed: Colle
     echo = picture(entry.attributes, managed) if entry is not None else None
     if echo == sent.desired:
         echo = None
-    return settle(_calm(account._replace(key=key, known=sent.desired, echo=echo)))
+    return settle(_calm(account._replace(key=key, known=sent.desired, echo=echo, initial=None)))
 
 
 def found(account: Account, entry: Entry, managed: Collection[str]) -> Account:

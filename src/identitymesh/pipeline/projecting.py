@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from identitymesh.errors import EvaluationError
-from identitymesh.model.accounts import Account, Intent, attributes_of, picture, settle
+from identitymesh.model.accounts import Account, Initial, Intent, attributes_of, picture, settle
 from identitymesh.model.attributes import Attributes
 from identitymesh.model.identities import Identity
 from identitymesh.rules.join import key_text
@@ -97,7 +97,18 @@ def _present(identity: Identity, rule: ProjectRule, account: Account | None) -> 
             )
             raise EvaluationError(f"rule {rule.name}: {rule.correlate} {lacks}, so no account can be made")
     desired = picture(wanted, rule.managed)
-    return account._replace(rule=rule.name, intent="present", desired=desired, correlate=correlate)
+    initial = _initial(identity, rule) if account.known is None else None
+    return account._replace(rule=rule.name, intent="present", desired=desired, correlate=correlate, initial=initial)
+
+
+def _initial(identity: Identity, rule: ProjectRule) -> str | None:
+    """What a create writes once."""
+    values, failures = rule.once(identity.attributes) if rule.once is not None else ([], [])
+    if failures:
+        index, message = failures[0]
+        raise EvaluationError(f"rule {rule.name}, on_create.{rule.once_names[index]}: {message}")
+    once = {name: value for name, value in zip(rule.once_names, values, strict=True) if value is not None}
+    return Initial(once, rule.passwords).text()
 
 
 def _away(identity: Identity, rule: ProjectRule, account: Account, intent: Intent) -> Account:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +16,7 @@ Leaving = Literal["keep", "disable", "delete"]
 class ProjectRule:
     """One projection, compiled. ``names`` go with ``evaluate``, ``disable_names`` with ``disable``.
 
+    ``once`` is what only a create writes, and ``passwords`` how long the passwords are that it makes.
     ``managed``: the attributes that this rule writes, and that images of its accounts hold.
     """
 
@@ -31,6 +32,9 @@ class ProjectRule:
     evaluate: Evaluate
     disable_names: Sequence[str]
     disable: Evaluate | None
+    once_names: Sequence[str] = ()
+    once: Evaluate | None = None
+    passwords: Mapping[str, int] = field(default_factory=dict)
     managed: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:

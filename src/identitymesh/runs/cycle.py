@@ -39,6 +39,7 @@ from identitymesh.runs.keeping import kept, wait_for
 from identitymesh.runs.planning import make_plan, release
 from identitymesh.runs.recording import Recorded, log_end, summary
 from identitymesh.runs.reports import ExportReport, ImportReport, Progress
+from identitymesh.secrets.initial import InitialPasswords
 from identitymesh.secrets.resolver import ConnectorSecrets, RunCredentials
 from identitymesh.secrets.store import SecretStore
 
@@ -55,6 +56,7 @@ class Parts:
     runs: RunStore
     leases: LeaseStore
     secrets: SecretStore
+    passwords: InitialPasswords
     kinds: Mapping[str, Kind]
     folder: Path  # paths in a definition start here
     actor: str
@@ -103,6 +105,7 @@ class Cycle:
             secrets = RunSecrets(self._parts, self.run_id)
             with self._alive(), self._recording(), secrets:
                 self._settle_date(mesh)
+                self._parts.passwords.remove_expired()
                 self._within_mesh(mesh, secrets)
                 stack.close()  # the mesh is free; what follows concerns one target each
                 if self._order.command != "plan":
@@ -326,6 +329,7 @@ class Cycle:
                     lease=lease,
                     progress=self._progress,
                     retry_parked=not self._order.delta,
+                    passwords=self._parts.passwords,
                 )
                 return export(work, facade)
         except (ConnectorError, SecretError, KeyringError, Busy, LeaseLost) as error:

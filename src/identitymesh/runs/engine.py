@@ -11,12 +11,11 @@ from identitymesh.connectors.facade import open_facade
 from identitymesh.definition.compiling import compile_rules
 from identitymesh.definition.reading import ConnectorDefinition, schema
 from identitymesh.errors import NotFound, UsageError
-from identitymesh.model.accounts import differences
 from identitymesh.runs.contract import PeopleStore, PlannedRow
 from identitymesh.runs.cycle import Cycle, Order, Parts, needs
 from identitymesh.runs.definitions import Definitions
 from identitymesh.runs.explaining import explain
-from identitymesh.runs.masking import Restricted, mask, restricted_targets
+from identitymesh.runs.masking import Restricted, changes_of, mask, restricted_targets
 from identitymesh.runs.preview import Scratch, preview
 from identitymesh.runs.recording import report
 from identitymesh.runs.reports import ApplyReport, Decision, Explanation, Progress, RowView, RunReport
@@ -218,6 +217,6 @@ def row_view(row: PlannedRow, hidden: Restricted) -> RowView:
         row.identity_id,
         row.anchor,
         row.kind,  # type: ignore[arg-type]  # stored by this package alone
-        mask(differences(account.known, account.desired), hidden.get((row.connector, row.object), ())),
+        mask(changes_of(account), hidden.get((row.connector, row.object), ())),
         note,
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from identitymesh.errors import NotFound, UsageError
-from identitymesh.model.accounts import Account, differences
+from identitymesh.model.accounts import Account
 from identitymesh.model.attributes import Value
 from identitymesh.model.identities import Held, Identity
 from identitymesh.model.objects import StoredObject
 from identitymesh.pipeline import flowing
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs.contract import PeopleStore
+from identitymesh.runs.masking import changes_of
 from identitymesh.runs.reports import (
     ExplainedAccount,
     ExplainedObject,
@@ -108,5 +109,5 @@ def _account(account: Account) -> ExplainedAccount:
     else:
         states = {"present": "as it should be", "disabled": "disabled", "kept": "kept as it is", "deleted": "deleted"}
         state = states[account.intent]
-    shown = differences(account.known, account.desired) if account.kind is not None else []
+    shown = changes_of(account) if account.kind is not None else []
     return ExplainedAccount(account.connector, account.object, account.rule, account.key, state, shown)

@@ -22,21 +22,27 @@ from identitymesh.errors import (
     ConnectorError,
     ConnectorMisconfigured,
     CredentialRefused,
+    KeyringError,
+    MeshError,
     ObjectError,
     ObjectExists,
     PermissionDenied,
+    SecretError,
+    StorageError,
     Throttled,
     TimedOut,
     Unreachable,
 )
-from identitymesh.model.accounts import Account, attributes_of, differences
+from identitymesh.model.accounts import Account, Difference, attributes_of, differences, initial_of
 from identitymesh.model.attributes import digest, image
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.pipeline import exporting
 from identitymesh.rules.join import key_text
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs.contract import Attempt, ExportStore, Issue, Lease, Result
+from identitymesh.runs.initial import Creates
 from identitymesh.runs.reports import ExportReport, Progress
+from identitymesh.secrets.initial import InitialPasswords
 
 CHUNK = 50  # rows at first, and at least
 LARGEST_CHUNK = 800
@@ -61,6 +67,7 @@ class ExportWork:
     lease: Lease
     progress: Progress
     retry_parked: bool
+    passwords: InitialPasswords
 
 
 @dataclass(slots=True)
@@ -69,7 +76,7 @@ class Exported:
     stale: int = 0
     parked: int = 0
     issues: list[Issue] = field(default_factory=list)
-    stopped_by: ConnectorError | None = None
+    stopped_by: MeshError | None = None
 
 
 def export(work: ExportWork, facade: Facade) -> tuple[ExportReport, list[Issue]]:
@@ -117,6 +124,7 @@ class _Sender:
         self._facade = facade
         self._total = total
         self._lost = 0
+        self._creates = Creates(work.passwords, work.run_id)
         self._linked: dict[tuple[str, str], int] = {}  # (object class, key): whose account it became just now
         self._made: dict[tuple[str, str], Attempt] = {}  # those of them in this chunk that may be somebody's already
         self._managed = {rule.name: rule.managed for several in work.rules.projections.values() for rule in several}
@@ -124,18 +132,25 @@ class _Sender:
     def chunk(self, attempts: Sequence[Attempt]) -> tuple[list[Result], list[Attempt]]:
         """What came of each, and those that were not tried."""
         results: dict[tuple[int, str, str], Result] = {}
+        try:
+            self._creates.prepare(attempts)
+        except (SecretError, KeyringError, StorageError) as error:
+            self._stop(error)
+            return [], list(attempts)
         for attempt in attempts:
             try:
                 results[attempt.account.place] = self._one(attempt)
                 self._lost = 0
-            except HOPELESS as error:
+            except (*HOPELESS, SecretError, KeyringError, StorageError) as error:
                 self._stop(error)
             except ConnectorError as error:
                 results[attempt.account.place] = self._without_answer(attempt, error)
             if self._total.stopped_by is not None:
                 break
         self._refuse_taken(results)
-        return list(results.values()), [one for one in attempts if one.account.place not in results]
+        untried = [one for one in attempts if one.account.place not in results]
+        self._creates.drop(untried)
+        return list(results.values()), untried
 
     def _refuse_taken(self, results: dict[tuple[int, str, str], Result]) -> None:
         """Creates that were answered with an account which is somebody else's here already: asked for all at once."""
@@ -145,12 +160,13 @@ class _Sender:
             if owner != attempt.account.identity_id:
                 self._linked[place] = owner
                 self._total.done["create"] -= 1
+                self._creates.forget([attempt])
                 results[attempt.account.place] = self._refused(
                     attempt, AccountTaken(ANSWERED, connector=self._work.connector)
                 )
         self._made.clear()
 
-    def _stop(self, error: ConnectorError) -> None:
+    def _stop(self, error: MeshError) -> None:
         self._total.stopped_by = error
         self._total.issues.append(Issue(self._work.connector, "", error.code, str(error)))
 
@@ -184,16 +200,23 @@ class _Sender:
     def _create(self, attempt: Attempt) -> Result:
         account = attempt.account
         if attempt.recovering and (existing := self._lookup(account)) is not None:
-            return self._complete(attempt, existing) if account.status == "sending" else self._stale(attempt, existing)
+            if account.status == "sending":
+                return self._complete(attempt, existing)
+            self._creates.forget([attempt])
+            return self._stale(attempt, existing)
         try:
-            entry = self._facade.create(account.object, attributes_of(account.desired))
+            entry = self._creates.create(self._facade, attempt)
         except ObjectExists:
             existing = self._lookup(account)
             if existing is None:
                 raise
             return self._stale(attempt, existing)  # somebody made it meanwhile: looked at before it is changed
         place = (account.object, entry.key)
-        self._claim(account, place, self._linked.get(place), ANSWERED)
+        try:
+            self._claim(account, place, self._linked.get(place), ANSWERED)
+        except AccountTaken:
+            self._creates.forget([attempt])
+            raise
         self._made[place] = attempt
         return self._written(attempt, entry)
 
@@ -331,6 +354,8 @@ class _Sender:
     def _event(self, attempt: Attempt, outcome: str, code: str | None) -> Record:
         account = attempt.account
         changed = differences(account.known, account.desired)
+        if account.kind == "create":  # and what is written once; a password is nowhere but in its secret
+            changed += [Difference(name, None, value) for name, value in initial_of(account).values.items()]
         details = {"code": code} if code else {}
         event = person_record(
             f"account.{account.kind}",

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from identitymesh.definition.reading import Definition
-from identitymesh.model.accounts import Difference
+from identitymesh.model.accounts import Account, Difference, differences, initial_of
 from identitymesh.redaction import MASKED
 
 Restricted = Mapping[tuple[str, str], frozenset[str]]
@@ -19,13 +19,23 @@ def restricted_targets(definition: Definition) -> Restricted:
         mesh_type = definition.shape.mesh[rule.object]
         secret = {one.name for one in mesh_type.attributes if one.sensitivity == "restricted"}
         names = set()
-        for part, expressions in (("attributes", rule.attributes), ("disable", rule.disable)):
-            for name in expressions:
+        for part in ("attributes", "disable", "on_create"):
+            for name in getattr(rule, part):
                 checked = definition.expressions.by_path["rules", "project", index, part, name]
                 if secret & checked.attributes:
                     names.add(name)
         place = (rule.connector, rule.object)
         found[place] = found.get(place, frozenset()) | names
+    return found
+
+
+def changes_of(account: Account) -> list[Difference]:
+    """What a change does, attribute by attribute; of a create, also what it writes once, passwords masked."""
+    found = differences(account.known, account.desired)
+    if account.kind == "create":
+        values, passwords = initial_of(account)
+        found += [Difference(name, None, value) for name, value in sorted(values.items())]
+        found += [Difference(name, None, MASKED) for name in sorted(passwords)]
     return found
 
 

@@ -13,7 +13,7 @@ from identitymesh.secrets.keyring import CONNECTORS
 
 SOON = timedelta(days=14)
 
-State = Literal["in use", "missing", "unused", "application"]
+State = Literal["in use", "missing", "unused", "application", "initial"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ def _state(secret: SecretProperties | None, named: bool) -> State:  # noqa: FBT0
         return "missing"
     if named:
         return "in use"
+    if secret.expires is not None:
+        return "initial"
     return "unused" if secret.keyring == CONNECTORS else "application"
 
 

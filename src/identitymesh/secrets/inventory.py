@@ -35,6 +35,7 @@ class SecretProperties:
     last_used: datetime | None
     last_used_version: str | None
     last_used_by: str | None
+    expires: datetime | None = None
     problem: str | None = None
 
 
@@ -178,6 +179,7 @@ def _properties(row: LedgerRow, session: KeyringSession) -> SecretProperties:
         changed=row.changed,
         last_used=row.last_used,
         last_used_version=row.last_used_version,
+        expires=row.expires,
         last_used_by=row.last_used_by,
         problem=problem,
     )

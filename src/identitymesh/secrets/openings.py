@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from identitymesh.audit import Record
 from identitymesh.audit.records import DONE, FAILED, REFUSED
-from identitymesh.errors import AudienceRefused, MeshError, SecretError, SecretMissing
+from identitymesh.errors import AudienceRefused, MeshError, SecretError, SecretExpired, SecretMissing
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.ledger import check_audience, destinations, read_audience
@@ -62,6 +62,11 @@ def judge(
     try:
         if row is None or version is None:
             raise missing(request.ref.text)
+        if row.expires is not None and row.expires <= datetime.now(UTC):
+            raise SecretExpired(
+                f"{row.ref} has expired on {row.expires:%Y-%m-%d}",
+                hint="It opens no more. Have the password of the account set anew at its system.",
+            )
         if ask_audience:
             audience = read_audience(session.open(row.keyring), row)
             check_audience(row, audience, destinations(request.connector, request.endpoints))

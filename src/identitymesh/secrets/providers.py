@@ -129,10 +129,18 @@ class Provider(Protocol):
         """It is reached over a network. Then :meth:`look` answers nothing that could be opened before :meth:`fetch`."""
 
     def put(
-        self, ref: SecretReference, value: Secret, keyring: str, session: KeyringSession, *, pending: bool = False
+        self,
+        ref: SecretReference,
+        value: Secret,
+        keyring: str,
+        session: KeyringSession,
+        *,
+        pending: bool = False,
+        expires: int = 0,
     ) -> Change:
         """A new version of a value. A vault writes it now, ``database`` when it is recorded.
 
+        ``expires``: seconds since 1970, 0 is never; the ledger sees to it, a provider may bind it to the value too.
         ``pending``: whoever follows the vault must not take it for current before the ledger says so.
         """
 

@@ -36,6 +36,11 @@ _PLAINTEXT_HINT: Final = (
 )
 
 
+def is_segment(text: str) -> bool:
+    """Whether this can be one name of a reference."""
+    return "/" not in text and _PATH.match(text) is not None
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class SecretReference:
     """The name of a secret; ``text`` is its one canonical spelling, ``secret://seg/seg``."""

@@ -83,6 +83,7 @@ class LedgerRow:
     last_used: datetime | None = None
     last_used_version: str | None = None
     last_used_by: str | None = None
+    expires: datetime | None = None  # afterwards nobody can open it, and it is removed
     follow: str = "current"  # or "pinned": a vault's own current version is then not followed
 
 
@@ -168,6 +169,9 @@ class SecretView(Protocol):
 
     def sealed(self, wanted: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], SealedRow]:
         """The stored versions among (ref, version) pairs."""
+
+    def expired(self, now: datetime) -> Sequence[str]:
+        """The refs whose time is over."""
 
     def version_numbers(self, refs: Iterable[str] | None = None) -> Sequence[tuple[str, int]]:
         """(ref, version) of every stored version of these refs, or of all, each ref's in order."""

@@ -114,9 +114,9 @@ class SecretStore:
                 raise KeyringConflict(f"keyring {name}: it changed while a secret was stored", hint="Try again.")
             if installation(transaction).provider != active:
                 raise KeyringConflict("the provider of secrets changed while a secret was stored", hint="Try again.")
-            row = _own_row(transaction, new)
+            row = own_row(transaction, new)
             version = change.record(transaction)
-            transaction.put_ledger(replace(row, current_version=version, changed=now, **given))  # type: ignore[arg-type]
+            transaction.put_ledger(replace(row, current_version=version, changed=now, expires=None, **given))  # type: ignore[arg-type]
             payload = {"keyring": name, "version": version, "replaced": row.current_version or ""}
             transaction.audit([Record("secret.set", ref.text, actor, payload=payload)])
         return version
@@ -330,7 +330,7 @@ def installation(view: SecretView) -> InstallationRow:
     return row
 
 
-def _own_row(transaction: SecretTransaction, new: LedgerRow) -> LedgerRow:
+def own_row(transaction: SecretTransaction, new: LedgerRow) -> LedgerRow:
     """The ledger row of a ref, locked; made if there is none. Two writers of one ref take turns here."""
     row = transaction.lock_ledger(new.ref)
     if row is None:

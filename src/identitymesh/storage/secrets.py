@@ -122,6 +122,10 @@ class SqlSecretView:
                 found[row["ref"], row["version"]] = SealedRow(**row)
         return found
 
+    def expired(self, now: datetime) -> Sequence[str]:
+        query = select(secret_ledger.c.ref).where(secret_ledger.c.expires <= now).order_by(secret_ledger.c.ref)
+        return list(self._connection.scalars(query))
+
     def version_numbers(self, refs: Iterable[str] | None = None) -> Sequence[tuple[str, int]]:
         query = select(secret.c.ref, secret.c.version).order_by(secret.c.ref, secret.c.version)
         queries = [query] if refs is None else [query.where(secret.c.ref.in_(chunk)) for chunk in chunks(refs)]

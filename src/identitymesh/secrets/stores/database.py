@@ -32,10 +32,17 @@ class DatabaseProvider:
     remote = False
 
     def put(
-        self, ref: SecretReference, value: Secret, keyring: str, session: KeyringSession, *, pending: bool = False
+        self,
+        ref: SecretReference,
+        value: Secret,
+        keyring: str,
+        session: KeyringSession,
+        *,
+        pending: bool = False,
+        expires: int = NEVER,
     ) -> Change:
         del pending  # what is current, the ledger alone says
-        return _Put(ref.text, value, keyring, session)
+        return _Put(ref.text, value, keyring, session, expires)
 
     def look(self, view: SecretView, wanted: Sequence[Wanted], session: KeyringSession) -> Found:
         numbers = {item: _number(item.version) for item in wanted}
@@ -87,14 +94,15 @@ class _Put:
     value: Secret
     keyring: str
     session: KeyringSession
+    expires: int
 
     def record(self, transaction: SecretTransaction) -> str:
         # The number is part of what is sealed, so sealing waits for it: computation only, nothing is waited for.
         key = self.session.open(self.keyring).primary()
         number = max((number for _ref, number in transaction.version_numbers([self.ref])), default=0) + 1
-        sealed = seal(self.value, key, Context(self.keyring, NAME, self.ref, number, NEVER))
+        sealed = seal(self.value, key, Context(self.keyring, NAME, self.ref, number, self.expires))
         now = datetime.now(UTC)
-        transaction.insert_sealed(SealedRow(self.ref, number, self.keyring, key.key_id, sealed, now, NEVER))
+        transaction.insert_sealed(SealedRow(self.ref, number, self.keyring, key.key_id, sealed, now, self.expires))
         return str(number)
 
 

@@ -145,6 +145,7 @@ account = Table(
     Column("attempts", Integer, nullable=False, default=0),
     Column("error_code", String(64)),
     Column("error", Text),
+    Column("initial", Text),  # what a create writes once beside the image; of passwords only how long they are
     Column("changed_at", Moment, nullable=False),
     Column("exported_at", Moment),
 )

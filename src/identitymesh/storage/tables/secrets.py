@@ -82,6 +82,7 @@ secret_ledger = Table(
     Column("last_used", Moment),
     Column("last_used_version", String(64)),
     Column("last_used_by", String(255)),
+    Column("expires", Moment),
     Column("follow", String(16), nullable=False, server_default="current"),
 )
 

@@ -1,0 +1,77 @@
+"""Creates with what is written once: the password is stored before the account is made, and known to nobody here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from identitymesh.connectors.contract import Entry
+from identitymesh.connectors.facade import Facade
+from identitymesh.connectors.scrubbing import scrub
+from identitymesh.errors import ConnectionLost, ConnectorError, TimedOut
+from identitymesh.model.accounts import attributes_of, initial_of
+from identitymesh.redaction import Secret
+from identitymesh.runs.contract import Attempt
+from identitymesh.secrets.initial import InitialPasswords, generate, reference
+from identitymesh.secrets.references import SecretReference
+
+
+class Creates:
+    """The creates of one export."""
+
+    def __init__(self, keeper: InitialPasswords, run_id: int) -> None:
+        self._keeper = keeper
+        self._run = str(run_id)
+        self._made: dict[SecretReference, Secret] = {}
+
+    def prepare(self, attempts: Sequence[Attempt]) -> None:
+        """Make and store the passwords of a chunk in one transaction, but of those that the target may have already.
+
+        Raises:
+            SecretError, KeyringError, StorageError: they cannot be stored, so nothing may be created.
+        """
+        new = {_ref(one): generate(_length(one)) for one in attempts if _length(one) and not one.recovering}
+        self._keeper.keep(new, self._run)
+        self._made = new
+
+    def create(self, facade: Facade, attempt: Attempt) -> Entry:
+        """Create the account with what it should hold and what is written once. Raises like ``Facade.create``."""
+        account = attempt.account
+        values, passwords = initial_of(account)
+        attributes = {**attributes_of(account.desired), **values}
+        if not passwords:
+            return facade.create(account.object, attributes)
+        password = self._password(attempt)
+        try:
+            return facade.create(account.object, attributes | dict.fromkeys(passwords, password.reveal_text()))
+        except ConnectorError as error:
+            if not isinstance(error, ConnectionLost | TimedOut):  # these two may have created it
+                self.forget([attempt])
+            error.message = scrub([password], error.message)
+            error.hint = scrub([password], error.hint)
+            error.args = (error.message,)
+            raise
+
+    def _password(self, attempt: Attempt) -> Secret:
+        ref = _ref(attempt)
+        if ref not in self._made:
+            made = generate(_length(attempt))
+            self._keeper.keep({ref: made}, self._run)
+            return made
+        return self._made.pop(ref)
+
+    def drop(self, attempts: Iterable[Attempt]) -> None:
+        """Nothing was created with these passwords."""
+        self._keeper.drop(_ref(one) for one in attempts if _length(one) and not one.recovering)
+
+    def forget(self, attempts: Iterable[Attempt]) -> None:
+        """The account at the target is not the one that was sent, whenever that was."""
+        self._keeper.drop(_ref(one) for one in attempts if _length(one))
+
+
+def _length(attempt: Attempt) -> int:
+    account = attempt.account
+    return max(initial_of(account).passwords.values(), default=0) if account.kind == "create" else 0
+
+
+def _ref(attempt: Attempt) -> SecretReference:
+    return reference(attempt.account.connector, attempt.anchor or f"identity-{attempt.account.identity_id}")

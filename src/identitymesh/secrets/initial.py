@@ -1,0 +1,122 @@
+"""Initial passwords: made for an account that is about to be created, kept as secrets that expire, and never read here.
+
+They are stored before the account is created, so that no crash leaves an account with a password that nobody knows.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from identitymesh.audit import Record
+from identitymesh.errors import KeyringConflict, SecretMissing
+from identitymesh.redaction import Secret
+from identitymesh.secrets.keyring import CONNECTORS
+from identitymesh.secrets.ledger import NOBODY, audience_mac, encode_audience
+from identitymesh.secrets.references import SCHEME, SecretReference, is_segment
+from identitymesh.secrets.rows import LedgerRow, SecretRows
+from identitymesh.secrets.store import TRIES, SecretStore, installation, own_row
+
+FOLDER: Final = "initial"
+# Without what people take for something else when they read it out: l and I, O and 0, 1.
+_SETS: Final = ("abcdefghijkmnopqrstuvwxyz", "ABCDEFGHJKLMNPQRSTUVWXYZ", "23456789", "-")
+_ENCODED: Final = ("b32-", "sha-")
+_SEGMENT: Final = 64
+
+
+class InitialPasswords:
+    """Keeps initial passwords for ``lifetime``."""
+
+    def __init__(
+        self, rows: SecretRows, store: SecretStore, actor: str, lifetime: timedelta, clock: Callable[[], datetime]
+    ) -> None:
+        self._rows = rows
+        self._store = store
+        self._actor = actor
+        self._lifetime = lifetime
+        self._clock = clock
+
+    def keep(self, passwords: Mapping[SecretReference, Secret], run: str) -> None:
+        """Store all of them in one transaction, each as the newest version of its ref.
+
+        Raises:
+            SecretError, KeyringError, StorageError: none can be relied on; nothing may be created with them.
+        """
+        for attempt in range(TRIES if passwords else 0):
+            try:
+                return self._keep(passwords, run)
+            except KeyringConflict:  # the keyring moved on between reading and writing
+                if attempt == TRIES - 1:
+                    raise
+        return None
+
+    def _keep(self, passwords: Mapping[SecretReference, Secret], run: str) -> None:
+        now = self._clock()
+        expires = now + self._lifetime
+        with self._rows.read() as view:
+            session = self._store.session(view)
+            active = installation(view).provider
+        document = session.open(CONNECTORS)
+        provider = self._store.providers.of(CONNECTORS, active)
+        changes = {
+            ref: provider.put(ref, value, CONNECTORS, session, expires=int(expires.timestamp()))
+            for ref, value in passwords.items()
+        }
+        with self._rows.write() as transaction:
+            if not transaction.hold_keyring(CONNECTORS, document.generation):
+                raise KeyringConflict("the keyring changed while initial passwords were stored", hint="Try again.")
+            if installation(transaction).provider != active:
+                raise KeyringConflict("the provider of secrets changed meanwhile", hint="Try again.")
+            for ref in sorted(changes):
+                mac = audience_mac(document, ref.text, NOBODY)
+                new = LedgerRow(ref.text, CONNECTORS, encode_audience(NOBODY), mac, created=now, changed=now)
+                row = own_row(transaction, new)
+                version = changes[ref].record(transaction)
+                row = replace(row, current_version=version, changed=now, expires=expires, description=_ABOUT)
+                transaction.put_ledger(row)
+                payload = {"keyring": CONNECTORS, "version": version, "expires": expires.isoformat()}
+                transaction.audit([Record("secret.initial", ref.text, self._actor, run=run, payload=payload)])
+
+    def drop(self, refs: Iterable[SecretReference]) -> None:
+        """Remove passwords that no account has: it was there already, or could not be created."""
+        for ref in refs:
+            with suppress(SecretMissing):
+                self._store.delete(ref, actor=self._actor)
+
+    def remove_expired(self) -> int:
+        """Remove every secret whose time is over; how many."""
+        with self._rows.read() as view:
+            over = view.expired(self._clock())
+        self.drop(SecretReference(ref) for ref in over)
+        return len(over)
+
+
+_ABOUT: Final = "initial password, for whoever gets the account"
+
+
+def generate(length: int) -> Secret:
+    """A random password of so many characters, with at least one of each set."""
+    every = "".join(_SETS)
+    picked = [secrets.choice(one) for one in _SETS]
+    picked += [secrets.choice(every) for _ in range(length - len(picked))]
+    secrets.SystemRandom().shuffle(picked)
+    return Secret("".join(picked))
+
+
+def reference(target: str, anchor: str) -> SecretReference:
+    """``secret://initial/TARGET/ANCHOR``; what cannot be a name there is encoded, always the same way."""
+    return SecretReference(f"{SCHEME}{FOLDER}/{segment(target)}/{segment(anchor)}")
+
+
+def segment(text: str) -> str:
+    """A text as one segment of a reference: itself, else ``b32-`` and base32, or ``sha-`` and a digest."""
+    if is_segment(text) and not text.startswith(_ENCODED):
+        return text
+    encoded = "b32-" + base64.b32encode(text.encode()).decode().rstrip("=").lower()
+    return encoded if len(encoded) <= _SEGMENT else "sha-" + hashlib.sha256(text.encode()).hexdigest()[:56]
