@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import itertools
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from identitymesh.connectors.facade import Facade
 from identitymesh.connectors.kinds.csv import rows
 from identitymesh.connectors.kinds.csv.files import BLOCK
 from identitymesh.connectors.kinds.csv.settings import CsvObject, CsvSettings, endpoints, scope
-from identitymesh.errors import ConnectorMisconfigured, ImportIncomplete, PermissionDenied, Unreachable
+from identitymesh.errors import ConnectorError, ConnectorMisconfigured, ImportIncomplete, PermissionDenied, Unreachable
 from identitymesh.model.attributes import Attributes
 from tests.connectors.doubles import Credentials, facade
 
@@ -458,10 +461,61 @@ def test_a_file_that_may_not_be_read_is_named(file: File) -> None:
             os.seteuid(0)
 
 
-def test_nothing_is_kept_in_memory(file: File) -> None:
-    """A page is not larger than its rows, whatever the file has."""
-    file.write("id,name\n" + "".join(f"{number},Ann\n" for number in range(5000)))
-    assert [len(page.entries) for page in file.read()] == [rows.PAGE] * 5 + [0]
+def test_a_page_is_all_that_is_held(file: File) -> None:
+    """Twenty megabytes, of which a few rows and one block are in memory at a time."""
+    file.write("id,name\n" + "".join(f"{number},{'x' * 1000}\n" for number in range(20_000)))
+    pages = file.facade(expect={"min_rows": 1}).read("user", ())
+    tracemalloc.start()
+    try:
+        counts = [len(page.entries) for page in itertools.islice(pages, 5)]
+        _, highest = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert counts == [rows.PAGE] * 5
+    assert highest < 8_000_000
+    assert proof(list(pages))
+
+
+CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+@given(
+    cells=st.lists(st.tuples(CELL, CELL), max_size=6),
+    delimiter=st.sampled_from(",;\t|"),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32-be"]),
+    newline=st.sampled_from(["\n", "\r\n"]),
+)
+def test_what_a_writer_wrote_is_read(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str]], delimiter: str, encoding: str, newline: str
+) -> None:
+    file = File(tmp_path_factory.mktemp("written") / "people.csv")
+    with file.path.open("w", encoding=encoding, newline="") as opened:
+        # With QUOTE_MINIMAL Python's writer leaves a carriage return unquoted where lines end in "\n" alone.
+        quoting = csv.QUOTE_MINIMAL if newline == "\r\n" else csv.QUOTE_ALL
+        writer = csv.writer(opened, delimiter=delimiter, lineterminator=newline, quoting=quoting)
+        writer.writerow(["id", "a", "b"])
+        writer.writerows((number, *row) for number, row in enumerate(cells))
+    pages = file.read(delimiter=delimiter, encoding=encoding, absent="-none-")
+    assert people(pages) == {str(at): {"id": str(at), "a": one, "b": two} for at, (one, two) in enumerate(cells)}
+    assert refused(pages) == []
+    assert proof(pages)
+
+
+@given(content=st.binary(max_size=200), encoding=st.sampled_from(["utf-8", "utf-16", "cp1252", "shift_jis", "utf-7"]))
+def test_any_bytes_end_in_rows_or_in_words(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, encoding: str
+) -> None:
+    file = File(tmp_path_factory.mktemp("bytes") / "people.csv")
+    file.write(content)
+    for columns in (["id", "a"], None):
+        words = ""
+        try:
+            pages = file.read(encoding=encoding, columns=columns)
+        except ConnectorError as error:
+            words = error.hint
+        else:
+            assert (pages[-1].complete is None) != (pages[-1].incomplete == "")
+        assert "fault of the connector" not in words
 
 
 # -- settings ---------------------------------------------------------------------------

@@ -380,6 +380,12 @@ class TestCompleteness:
         assert pages[-1].complete is None
         assert pages[-1].incomplete == "the source counted 2 objects, but gave 1"
 
+    def test_an_incomplete_read_gives_no_watermark(self) -> None:
+        page = Page([OLD], watermark="w", complete=Complete(2, "x"))
+        assert list(facade(Scripted([page])).read("user", []))[-1].watermark is None
+        page = Page([OLD], watermark="w", complete=Complete(1, "x"))
+        assert list(facade(Scripted([page])).read("user", []))[-1].watermark == "w"
+
     def test_bad_entries_count(self) -> None:
         page = Page([OLD], [BadEntry("no key")], complete=Complete(2, "x"))
         assert list(facade(Scripted([page])).read("user", []))[-1].complete is not None

@@ -37,7 +37,8 @@ class Hr:
         at = f"timestamptz '2026-01-01Z' + interval '{changed}s'" if self.postgres else f"{changed}"
         self.sql("DELETE FROM employee WHERE id = " + repr(person))
         stamp = "NULL" if changed is None else at
-        self.sql(f"INSERT INTO employee VALUES ('{person}', '{name or 'Name ' + person}', '{room}', {stamp})")
+        values = f"'{person}', '{name or 'Name ' + person}', '{room}', {stamp}"
+        self.sql(f"INSERT INTO employee (id, name, room, changed) VALUES ({values})")
 
     def watermark(self) -> str | None:
         return SqlMesh(self.firm.world.database).watermark("hr", "user")
@@ -158,6 +159,38 @@ def test_without_a_watermark_a_delta_run_reads_everything(opened: Callable[..., 
     report = hr.run(delta=True)
     assert hr.read(report) == COUNT + 1
     assert report.exports[0].done == {"create": 1}
+
+
+def edit(hr: Hr, old: str, new: str) -> None:
+    hr.firm.world.apply(lambda text: text.replace(old, new, 1), release=True)
+
+
+def test_another_query_is_read_from_its_beginning(opened: Callable[..., Hr]) -> None:
+    """Who matches only now has a stamp that was passed long ago."""
+    hr = opened()
+    narrow = "query: select * from employee where room <> '9.99'"
+    edit(hr, "table: employee", narrow)
+    hr.put("hidden", 3, room="9.99")
+    hr.run()
+    assert "hidden" not in hr.firm.holders()
+    assert hr.read(hr.run(delta=True)) == 1
+    edit(hr, narrow, "query: select * from employee")
+    report = hr.run(delta=True)
+    assert hr.read(report) == COUNT + 1
+    assert report.exports[0].done == {"create": 1}
+    assert hr.run().state == "done"
+    assert hr.read(hr.run(delta=True)) == 1
+
+
+def test_another_watermark_column_is_read_from_its_beginning(opened: Callable[..., Hr]) -> None:
+    hr = opened()
+    hr.sql("ALTER TABLE employee ADD COLUMN number integer")
+    hr.sql("UPDATE employee SET number = 7")
+    edit(hr, "watermark: changed", "watermark: number")
+    hr.put("new", 0)
+    hr.sql("UPDATE employee SET number = 1 WHERE number IS NULL")
+    assert hr.run(delta=True).exports[0].done == {"create": 1}
+    assert hr.read(hr.run(delta=True)) == COUNT, "all that share the last value"
 
 
 # -- what goes wrong ---------------------------------------------------------------------

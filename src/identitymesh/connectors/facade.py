@@ -290,7 +290,8 @@ class Facade:
                 incomplete = f"the source counted {complete.count:,} objects, but gave {count:,}"
             if incomplete:
                 complete = None
-            yield Page(good, [*page.bad, *bad], page.watermark, complete, incomplete)
+            # What is missing in an incomplete read may be older than its watermark.
+            yield Page(good, [*page.bad, *bad], None if incomplete else page.watermark, complete, incomplete)
             if complete is not None or incomplete:
                 return
         yield Page(incomplete="the read ended without a proof that it was complete")

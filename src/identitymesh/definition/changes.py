@@ -33,6 +33,31 @@ def compare(old: Definition | None, new: Definition) -> Changes:
     return Changes(tuple(lines), _waiting(old, new), rules)
 
 
+def reread(old: Definition | None, new: Definition) -> list[tuple[str, str]]:
+    """Connectors and object classes whose last watermark says nothing about what they read now.
+
+    Another query, path, base or filter has older objects that no read since it would show, and another watermark
+    column other values.
+    """
+    found = []
+    for name, connector in new.connectors.items():
+        before = old.connectors.get(connector.settings.renamed_from or name, old.connectors.get(name)) if old else None
+        for object_class in connector.objects:
+            same = before is not None and object_class in before.objects
+            if not same or _way(before, object_class) != _way(connector, object_class):
+                found.append((name, object_class))
+    return found
+
+
+def _way(connector: ConnectorDefinition | None, object_class: str) -> tuple[str, str | None]:
+    """How changes of an object class are read."""
+    if connector is None:
+        return "", None
+    settings: Any = connector.settings
+    watermark = getattr(settings.objects[object_class], "watermark", None)
+    return connector.kind.scope(settings, object_class), watermark
+
+
 def targets(definition: Definition) -> list[str]:
     """Connectors that some projection writes to."""
     return list(dict.fromkeys(rule.connector for rule in definition.shape.rules.project))

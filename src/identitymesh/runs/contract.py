@@ -197,8 +197,12 @@ class DefinitionStore(Protocol):
         gates: Mapping[str, str],
         events: Sequence[Record],
         renames: Mapping[str, str],
+        reread: Collection[tuple[str, str]] = (),
     ) -> None:
-        """Store a version, gates and audit in one transaction; ``renames`` moves objects of renamed connectors.
+        """Store a version, gates and audit in one transaction.
+
+        ``renames`` moves objects of renamed connectors; watermarks of ``reread`` are forgotten: their next delta run
+        reads everything.
 
         Raises:
             DefinitionOutdated: another version came in between.

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from identitymesh.audit import Record
 from identitymesh.connectors.contract import Kind
-from identitymesh.definition.changes import compare, renames
+from identitymesh.definition.changes import compare, renames, reread
 from identitymesh.definition.reading import Definition, read
 from identitymesh.errors import AudienceRefused, DefinitionOutdated, NotFound
 from identitymesh.runs.contract import DefinitionStore, StoredDefinition
@@ -106,7 +106,7 @@ class Definitions:
         payload = {"version": version, "source": source, "changes": list(changes.lines), "waiting": waiting}
         event = Record("definition.apply", str(version), self._actor, payload=payload)
         self._audiences.write(plan.grants, self._actor)
-        self._store.add(record, waiting, [event], renames(new))
+        self._store.add(record, waiting, [event], renames(new), reread(old, new))
         return ApplyReport(
             version=version,
             unchanged=False,

@@ -80,10 +80,14 @@ class _Import:
         self._stored = 0
         self._unreadable = 0
         self._outcome = Outcome()
-        # Other attributes than last time: a delta would leave them unread in objects that did not change.
-        fit_for_delta = self._watermark is not None and self._state is not None and self._state.names == self._asked
+        # Other attributes, or another query, than last time: a delta would leave them unread in what did not change.
+        asked = (self._scope, self._asked)
+        fit_for_delta = self._watermark is not None and self._read_last() == asked
         self._whole = not (delta and fit_for_delta and facade.offers(SyncOp))
         self._result = Imported(ImportReport(*self._place, "delta" if delta else "full"))
+
+    def _read_last(self) -> tuple[str, str] | None:
+        return None if self._state is None else (self._state.scope, self._state.names)
 
     def run(self) -> Imported:
         mesh = self._work.mesh

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, tuple_, update
 
 from identitymesh.audit import Record
 from identitymesh.errors import DefinitionOutdated, DueDone, RowConflict
@@ -176,6 +176,7 @@ class SqlDefinitions:
         gates: Mapping[str, str],
         events: Sequence[Record],
         renames: Mapping[str, str],
+        reread: Collection[tuple[str, str]] = (),
     ) -> None:
         row = {
             "version": definition.version,
@@ -194,6 +195,9 @@ class SqlDefinitions:
                         connection.execute(delete(table).where(table.c.connector == new))
                     for table in _BY_CONNECTOR:
                         connection.execute(update(table).where(table.c.connector == old).values(connector=new))
+                for place in reread:
+                    at = (r.watermark.c.connector, r.watermark.c.object)
+                    connection.execute(delete(r.watermark).where(tuple_(*at) == place))
                 for connector, reason in gates.items():
                     connection.execute(delete(r.target_gate).where(r.target_gate.c.connector == connector))
                     gate = {"connector": connector, "version": definition.version, "reason": reason}

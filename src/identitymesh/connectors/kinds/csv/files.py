@@ -82,7 +82,7 @@ class WatchedFile(io.BufferedIOBase):
             return
         try:
             self._decoder.decode(block, final=not block)
-        except UnicodeDecodeError:
+        except UnicodeError:  # also what UTF-16 says of a file without its mark
             self.spoilt = True
 
     @property

@@ -68,7 +68,7 @@ def column_names(reader: Iterator[Row], selected: CsvObject, course: Course) -> 
     else:
         try:
             row = next(reader, None)
-        except (csv.Error, UnicodeDecodeError) as error:
+        except (csv.Error, UnicodeError) as error:
             raise ImportIncomplete(f"the names of the columns in {selected.path} cannot be read: {error}") from error
         course.number = course.lines = 1
         if row is None or not row:
@@ -135,7 +135,7 @@ class Rows:
                 rows.extend(islice(reader, PAGE))  # keeps what came before a row that cannot be read
             except csv.Error as error:
                 failure = str(error)
-            except UnicodeDecodeError as error:
+            except UnicodeError as error:
                 raise ImportIncomplete(
                     f"{self._selected.path} is not {self._selected.encoding} after row {course.number + len(rows):,}",
                     hint="Check `encoding`, or have the file written anew.",
