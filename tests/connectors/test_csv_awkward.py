@@ -491,7 +491,7 @@ def test_what_a_writer_wrote_is_read(
     file = File(tmp_path_factory.mktemp("written") / "people.csv")
     with file.path.open("w", encoding=encoding, newline="") as opened:
         # With QUOTE_MINIMAL Python's writer leaves a carriage return unquoted where lines end in "\n" alone.
-        quoting = csv.QUOTE_MINIMAL if newline == "\r\n" else csv.QUOTE_ALL
+        quoting: Any = csv.QUOTE_MINIMAL if newline == "\r\n" else csv.QUOTE_ALL
         writer = csv.writer(opened, delimiter=delimiter, lineterminator=newline, quoting=quoting)
         writer.writerow(["id", "a", "b"])
         writer.writerows((number, *row) for number, row in enumerate(cells))
