@@ -32,6 +32,7 @@ class Proxy:
         self._state: State = "open"
         self._pause = 0.0
         self._answers_left: int | None = None
+        self._stalls = False
         self._cut_at: Callable[[bytes], bool] | None = None
         self._delivered = True
         self.cuts = 0  # made by cut_at
@@ -60,6 +61,12 @@ class Proxy:
 
     def cut_after(self, answered: int) -> None:
         """The line breaks when the server has answered so many bytes from now on."""
+        self._stalls = False
+        self._answers_left = answered
+
+    def stall_after(self, answered: int) -> None:
+        """Nothing passes any more when the server has answered so many bytes from now on."""
+        self._stalls = True
         self._answers_left = answered
 
     def cut_at(
@@ -155,7 +162,9 @@ class Proxy:
             return False
         if answers and left is not None:
             self._answers_left = left - len(piece)
-        return whole
+        if not whole and self._stalls:
+            self._state = "stalled"
+        return whole or self._stalls
 
 
 def _receive(side: socket.socket) -> bytes:

@@ -72,8 +72,6 @@ TLSCertificateFile {certificate}
 TLSCertificateKeyFile {key}
 TLSProtocolMin 3.3
 sizelimit unlimited
-limits dn.regex="^cn=limited," size=5
-limits * size=unlimited time=unlimited
 {databases}
 database mdb
 suffix "{suffix}"
@@ -82,6 +80,8 @@ rootpw {password}
 directory {folder}/data
 maxsize 4294967296
 dbnosync
+limits dn.regex="^cn=limited," size=5
+limits * size=unlimited time=unlimited
 index objectClass,entryCSN,entryUUID,modifyTimestamp,uid,mail,employeeNumber,cn,sn eq
 access to attrs=userPassword
   by dn.base="cn=sync,{suffix}" write

@@ -35,7 +35,8 @@ believed gone then. Give the login a size limit that fits, or set `page_size`.
 When `dn` changes the entry is renamed or moved. An update changes only what differs, value
 by value where an attribute has many. It is refused if somebody else changed the entry since
 it was read: by an assertion of `entryCSN` (RFC 4528) where the server has that, else by
-removing exactly the values that were read.
+removing exactly the values that were read; renames and deletions have only the reading before
+them to guard them there.
 
 **Delta runs** need `watermark: entryCSN` (or `modifyTimestamp`, which has whole seconds).
 They do not see who is gone: `full_schedule` is for that.

@@ -109,8 +109,9 @@ class Rename:
 def rename(schema: Subschema, current_dn: str, wanted: Wish, managed: Mapping[str, list[bytes]]) -> Rename | None:
     """How to get from one DN to the other; ``None`` when they are the same.
 
-    ``managed`` are the values that the entry has of the attributes that rules write: an old naming value that they
-    want to stay is kept.
+    ``managed`` are the values that the entry has of the attributes that rules write. An old naming value is kept where
+    they want it to stay, and where it is of another attribute than the new one: an entry without that attribute might
+    not be allowed, so the modification that follows puts its values right.
     """
     if wanted.dn is None or wanted.dn == current_dn:
         return None
@@ -119,11 +120,14 @@ def rename(schema: Subschema, current_dn: str, wanted: Wish, managed: Mapping[st
     if not moved and new.rdn == old.rdn:
         return None
     goal = {**managed, **wanted.values}
-    stays = all(
-        schema.primary(attribute) in goal and fold(value) in map(_folded, goal[schema.primary(attribute)])
-        for attribute, value in old.pairs
-    )
-    return Rename(new.rdn, new.parent if moved else None, delete_old=not stays)
+    naming = {schema.primary(attribute) for attribute, _ in new.pairs}
+
+    def stays(attribute: str, value: str) -> bool:
+        primary = schema.primary(attribute)
+        return primary in goal and (primary not in naming or fold(value) in map(_folded, goal[primary]))
+
+    delete_old = not all(stays(attribute, value) for attribute, value in old.pairs)
+    return Rename(new.rdn, new.parent if moved else None, delete_old)
 
 
 def steps(schema: Subschema, current: Mapping[str, Sequence[bytes]], wanted: Wish, *, by_value: bool) -> list[Step]:

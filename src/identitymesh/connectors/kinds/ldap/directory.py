@@ -192,7 +192,14 @@ class LdapDirectory:
             return _int(to.rename(dn, moving.rdn, moving.parent, int(moving.delete_old), serverctrls=controls))
 
         failed = partial(translate_write, what="renaming an entry")
-        answer: tuple[str, Raw] | None = self._session.change(send, failed)
+        try:
+            answer: tuple[str, Raw] | None = self._session.change(send, failed)
+        except ObjectMissing:  # the entry itself, or where it shall go
+            if moving.parent is None or self._at(dn, reader) is None:
+                raise
+            raise ObjectRefused(
+                "renaming an entry: the entry above its new dn does not exist", hint="Create it, or correct the dn."
+            ) from None
         if answer is None:
             parent = split(dn).parent if moving.parent is None else moving.parent
             answer = self._at(f"{moving.rdn},{parent}" if parent else moving.rdn, reader)
