@@ -147,7 +147,9 @@ def test_a_filter_that_matches_nothing_is_complete(branch: Branch) -> None:
 )
 def test_a_base_or_filter_that_is_wrong(branch: Branch, user: dict[str, Any], told: str, hint: str) -> None:
     with ldap_facade(branch, user=user) as opened:
-        for call in (lambda: list(opened.read("user", ["uid"])), opened.test, lambda: opened.get("user", "x")):
+        calls: list[Callable[[], Any]] = [opened.test, lambda: list(opened.read("user", ["uid"]))]
+        calls.append(lambda: opened.get("user", "x"))
+        for call in calls:
             with pytest.raises(ConnectorMisconfigured, match=told) as refused:
                 call()
             assert hint in refused.value.hint
@@ -207,10 +209,9 @@ def test_what_changes_while_it_is_read_is_not_lost(branch: Branch, monkeypatch: 
     for number in range(20):
         branch.add(f"u{number:02}")
     with ldap_facade(branch, user={"watermark": "entryCSN"}, page_size=10) as opened:
-        for read in (
-            lambda: opened.read("user", ["uid", "sn"]),
-            lambda: opened.read_since("user", ["uid", "sn"], None),
-        ):
+        reads: list[Callable[[], Iterator[Page]]] = [lambda: opened.read("user", ["uid", "sn"])]
+        reads.append(lambda: opened.read_since("user", ["uid", "sn"], None))
+        for read in reads:
             pages: list[Page] = []
             sent = ""
             for page in read():
