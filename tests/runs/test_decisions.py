@@ -65,6 +65,13 @@ def test_approved_absences_are_believed_whatever_else_is_held() -> None:
     assert len(verdict.held) == 15
 
 
+def test_a_proof_with_a_doubt_believes_no_absence_and_keeps_what_was_approved() -> None:
+    verdict = judge(["k1", "k2"], 1000, {"k1": True}, unreadable=0, scope_changed=False, doubt="nothing says so")
+    assert verdict.believed == ["k1"]
+    assert verdict.held == ["k2"]
+    assert verdict.reason == "nothing says so"
+
+
 def test_small_absences_do_not_free_those_that_wait() -> None:
     verdict = judge(["k1", "k2"], 1000, {"k1": False}, unreadable=0, scope_changed=False)
 
