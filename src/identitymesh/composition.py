@@ -261,6 +261,7 @@ def _engine(
     from identitymesh.storage.mesh import SqlMesh
     from identitymesh.storage.people import SqlPeople
     from identitymesh.storage.plans import SqlPlans
+    from identitymesh.storage.reviews import SqlReviews
     from identitymesh.storage.rotations import SqlRotationRows
     from identitymesh.storage.runs import SqlDefinitions, SqlRuns
     from identitymesh.storage.scratch import scratch
@@ -278,6 +279,7 @@ def _engine(
         leases=SqlLeases(database),
         secrets=secrets,
         passwords=InitialPasswords(SqlSecretRows(database), secrets, actor, lifetime, clock),
+        reviews=SqlReviews(database),
         kinds=kinds(),
         folder=settings.folder,
         actor=actor,

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,12 +20,18 @@ from identitymesh.runs.reports import (
     ExplainedValue,
     Explanation,
     ImportReport,
+    LooseObject,
     Offer,
     Progress,
     RowView,
     RunReport,
+    Step,
     TargetReport,
+    Unmatched,
+    UnmatchedAccount,
+    Walk,
 )
+from identitymesh.runs.review_desk import Candidate, Choice, Review
 from identitymesh.secrets.inventory import SecretProperties, VerifyResult
 from identitymesh.secrets.ledger import Destination
 from identitymesh.secrets.references import SecretReference
@@ -79,6 +85,11 @@ def rows(number: int = 3) -> list[RowView]:
     ]
 
 
+def review(number: int = 3) -> Review:
+    people = [Candidate(5, "100005", present=True, values={"mail": "ada@example.org"})]
+    return Review(number, "crm", "user", "id-7", "crm-by-mail", START, {"mail": "ada@example.org"}, people)
+
+
 @dataclass
 class FakeEngine:
     """What the command line asked for is in ``calls``; what it answers can be set."""
@@ -93,6 +104,10 @@ class FakeEngine:
     history: Sequence[RunReport] = ()
     in_force: tuple[int, str] | None = None
     decision: Decision | None = None
+    nobodys: Unmatched = field(
+        default_factory=lambda: Unmatched(30, [UnmatchedAccount("crm", "user", "id-9", "x9", "no rule finds anybody")])
+    )
+    waiting: Sequence[Review] = field(default_factory=lambda: [review()])
     failure: BaseException | None = None
     calls: list[tuple[str, object]] = field(default_factory=list)
     before_plan: Callable[[], None] = lambda: None
@@ -165,6 +180,31 @@ class FakeEngine:
     def explain(self, subject: str) -> Explanation:
         self._called("explain", subject)
         return explanation(subject)
+
+    def walk(self, run_id: int, person: str) -> Walk:
+        self._called("walk", (run_id, person))
+        step = Step("crm", "user", "hold", "25 deletes are more than 20")
+        return Walk(person, explanation(person), [LooseObject("hr", "user", "x", "unjoined", None)], [step])
+
+    def unmatched(self, *, connectors: Sequence[str], limit: int) -> Unmatched:
+        self._called("unmatched", {"connectors": list(connectors), "limit": limit})
+        return self.nobodys
+
+    def reviews(self, *, decided: bool) -> Sequence[Review]:
+        self._called("reviews", {"decided": decided})
+        return self.waiting
+
+    def review(self, number: int) -> Review:
+        self._called("review", number)
+        return review(number)
+
+    def decide(self, number: int, choice: Choice, *, person: str | None = None) -> Review:
+        self._called("decide", (number, choice, person))
+        return replace(review(number), choice=choice, person=person, decided_by="ada", decided_at=START)
+
+    def undo_review(self, number: int) -> Review:
+        self._called("undo_review", number)
+        return review(number)
 
     def definition(self) -> tuple[int, str] | None:
         return self.in_force

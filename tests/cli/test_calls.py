@@ -27,6 +27,11 @@ REF = "secret://hr/reader"
 CALLS = {
     "apply": ["apply", "{file}"],
     "backup create": ["backup", "create", "--to", "{new}"],
+    "accounts unmatched": ["accounts", "unmatched"],
+    "review list": ["review", "list"],
+    "review show": ["review", "show", "3"],
+    "review decide": ["review", "decide", "3", "--join", "100005"],
+    "review undo": ["review", "undo", "3"],
     "backup verify": ["backup", "verify", "{file}"],
     "backup restore": ["backup", "restore", "{file}"],
     "columns init-key": ["columns", "init-key", "{new}"],
@@ -189,6 +194,8 @@ def test_version(shell: Shell) -> None:
         (["plan", "extra"], "unexpected extra argument"),
         (["--home", "/nonexistent", "plan"], "does not exist"),
         (["plan", "--delta", "--definition", "x.yaml"], "--definition goes with --person and --rows alone"),
+        (["review", "decide", "3"], "give one of --join ANCHOR, --create and --ignore"),
+        (["review", "decide", "3", "--create", "--ignore"], "give one of --join ANCHOR"),
         (["run", "--plan", "3", "--delta"], "--plan goes with no other option"),
     ],
 )

@@ -22,6 +22,7 @@ from identitymesh.storage.leases import SqlLeases
 from identitymesh.storage.mesh import SqlMesh
 from identitymesh.storage.people import SqlPeople
 from identitymesh.storage.plans import SqlPlans
+from identitymesh.storage.reviews import SqlReviews
 from identitymesh.storage.runs import SqlDefinitions, SqlRuns
 from identitymesh.storage.scratch import scratch
 from identitymesh.storage.secrets import SqlSecretRows
@@ -107,6 +108,7 @@ class World:
             leases=SqlLeases(database, seconds=self._lease),
             secrets=secrets,
             passwords=InitialPasswords(SqlSecretRows(database), secrets, "tester", timedelta(days=14), self.clock),
+            reviews=SqlReviews(database),
             kinds={**kinds(), "memory": memory_kind(self.directories)},
             folder=self.folder,
             actor="tester",

@@ -13,7 +13,17 @@ if TYPE_CHECKING:  # `plan --help` should not wait for pydantic and cryptography
     from identitymesh.connectors.contract import TestReport
     from identitymesh.definition.reading import ConnectorDefinition
     from identitymesh.redaction import Secret
-    from identitymesh.runs.reports import ApplyReport, Decision, Explanation, Progress, RowView, RunReport
+    from identitymesh.runs.reports import (
+        ApplyReport,
+        Decision,
+        Explanation,
+        Progress,
+        RowView,
+        RunReport,
+        Unmatched,
+        Walk,
+    )
+    from identitymesh.runs.review_desk import Choice, Review
     from identitymesh.secrets.custody.adding import AddedSlot
     from identitymesh.secrets.custody.joining import JoinReport
     from identitymesh.secrets.custody.removing import NewRecovery, RemovedSlots
@@ -95,6 +105,12 @@ class Engine(Protocol):
     def approve(self, run_id: int, *, connectors: Sequence[str]) -> Decision: ...
     def drop(self, run_id: int, *, connectors: Sequence[str]) -> Decision: ...
     def explain(self, subject: str) -> Explanation: ...
+    def walk(self, run_id: int, person: str) -> Walk: ...
+    def unmatched(self, *, connectors: Sequence[str], limit: int) -> Unmatched: ...
+    def reviews(self, *, decided: bool) -> Sequence[Review]: ...
+    def review(self, number: int) -> Review: ...
+    def decide(self, number: int, choice: Choice, *, person: str | None = None) -> Review: ...
+    def undo_review(self, number: int) -> Review: ...
     def definition(self) -> tuple[int, str] | None:
         """The version in force and its text."""
 

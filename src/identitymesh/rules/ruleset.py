@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from identitymesh.model.attributes import Attributes
+from identitymesh.model.objects import StoredObject
 from identitymesh.rules.expressions import Changing
 from identitymesh.rules.flow import FlowPlan
 from identitymesh.rules.join import JoinPlan
@@ -71,6 +72,14 @@ class RuleSet:
         """When project rules can say something else of an identity."""
         found = self.mesh_changes.get(type_name)
         return found.next(attributes) if found is not None else None
+
+    def person_due(self, type_name: str, attributes: Attributes, objects: Iterable[StoredObject]) -> datetime | None:
+        """When any rule can say something else of a person with these objects."""
+        if not self.looks_at_the_date:
+            return None
+        moments = [self.object_due(one.id.connector, one.id.object, one.attributes) for one in objects]
+        moments.append(self.identity_due(type_name, attributes))
+        return min((one for one in moments if one is not None), default=None)
 
     def correlate_of(self, connector: str, object_class: str) -> str | None:
         """The attribute by which accounts of ours are found again in this connector."""

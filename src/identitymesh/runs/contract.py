@@ -16,6 +16,7 @@ from identitymesh.audit import Record
 from identitymesh.model.accounts import Account
 from identitymesh.model.identities import Identity
 from identitymesh.model.objects import ObjectId, StoredObject
+from identitymesh.runs.review_contract import ReviewRows
 
 Pair = tuple[str, str]  # mesh attribute, text
 Place = tuple[str, str]  # connector, object class
@@ -89,6 +90,8 @@ class MeshTransaction(Protocol):
 
     @property
     def unique(self) -> UniqueRows: ...
+    @property
+    def reviews(self) -> ReviewRows: ...
 
     def objects(self, connector: str, object_class: str, keys: Collection[str]) -> dict[str, StoredObject]: ...
     def objects_of(self, identity_ids: Collection[int]) -> dict[int, list[StoredObject]]: ...
@@ -269,6 +272,9 @@ class PlanStore(Protocol):
     def drop(self, run_id: int, connectors: Collection[str], actor: str) -> int: ...
     def approve_absences(self, run_id: int, connectors: Collection[str], actor: str) -> int: ...
     def rows(self, run_id: int, *, limit: int, anchor: str | None) -> list[PlannedRow]: ...
+    def skipped(self, frozen: Collection[str], *, limit: int, anchor: str | None) -> list[PlannedRow]:
+        """Changes that frozen people would get, as they are now."""
+
     def definition_version(self, run_id: int) -> int | None: ...
 
 
@@ -347,4 +353,10 @@ class PeopleStore(Protocol):
     """Looking one person up, for `explain`."""
 
     def find(self, subject: str) -> list[int]: ...
+    def alone(self, subject: str) -> list[StoredObject]:
+        """Objects of that key, or with that join key, that belong to nobody."""
+
+    def unmatched(self, places: Collection[Place], limit: int) -> tuple[int, list[StoredObject]]:
+        """How many objects there belong to nobody, and the first of them."""
+
     def person(self, identity_id: int) -> tuple[Identity, list[StoredObject], list[Account]]: ...

@@ -39,6 +39,7 @@ from identitymesh.runs.keeping import kept, wait_for
 from identitymesh.runs.planning import make_plan, release
 from identitymesh.runs.recording import Recorded, log_end, summary
 from identitymesh.runs.reports import ExportReport, ImportReport, Progress
+from identitymesh.runs.review_contract import ReviewStore
 from identitymesh.secrets.initial import InitialPasswords
 from identitymesh.secrets.resolver import ConnectorSecrets, RunCredentials
 from identitymesh.secrets.store import SecretStore
@@ -57,6 +58,7 @@ class Parts:
     leases: LeaseStore
     secrets: SecretStore
     passwords: InitialPasswords
+    reviews: ReviewStore
     kinds: Mapping[str, Kind]
     folder: Path  # paths in a definition start here
     actor: str

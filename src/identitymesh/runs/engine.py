@@ -18,9 +18,24 @@ from identitymesh.runs.explaining import explain
 from identitymesh.runs.masking import Restricted, changes_of, mask, restricted_targets
 from identitymesh.runs.preview import Scratch, preview
 from identitymesh.runs.recording import report
-from identitymesh.runs.reports import ApplyReport, Decision, Explanation, Progress, RowView, RunReport
+from identitymesh.runs.reports import (
+    ApplyReport,
+    Decision,
+    Explanation,
+    Progress,
+    RowView,
+    RunReport,
+    Unmatched,
+    UnmatchedAccount,
+    Walk,
+)
+from identitymesh.runs.review_desk import Choice, Review, ReviewDesk
+from identitymesh.runs.walking import walk
 from identitymesh.secrets.references import SecretReference, parse
 from identitymesh.secrets.resolver import connector_credentials
+
+MANY = 1_000
+WHY = {"ambiguous": "several people: identitymesh review list"}
 
 
 class Engine:
@@ -31,6 +46,7 @@ class Engine:
         self._definitions = definitions
         self._people = people
         self._scratch = scratch
+        self._desk = ReviewDesk(parts.reviews, people, parts.actor)
 
     # -- definitions -------------------------------------------------------------
 
@@ -135,9 +151,20 @@ class Engine:
 
     def rows(self, run_id: int, *, limit: int, person: str | None, restricted: bool = False) -> Sequence[RowView]:
         """Rows of a plan, of all people or of one (by anchor); values of restricted attributes only on request."""
-        rows = self._parts.plans.rows(run_id, limit=limit, anchor=person)
-        hidden = {} if restricted else restricted_targets(self._definitions.current().definition)
-        return [row_view(one, hidden) for one in rows]
+        plans, definition = self._parts.plans, self._definitions.current().definition
+        rows = plans.rows(run_id, limit=limit, anchor=person)
+        hidden = {} if restricted else restricted_targets(definition)
+        skipped = plans.skipped(definition.shape.frozen, limit=limit, anchor=person)
+        return [*(row_view(one, hidden) for one in rows), *(_frozen(row_view(one, hidden)) for one in skipped)][:limit]
+
+    def walk(self, run_id: int, person: str) -> Walk:
+        """One person's whole walk through a plan that was just made: objects, joins, values, accounts, decisions."""
+        try:
+            explanation = self.explain(person)
+        except NotFound:
+            explanation = None
+        rows = self._parts.plans.rows(run_id, limit=MANY, anchor=explanation.anchor if explanation else person)
+        return walk(person, explanation, self._people.alone(person), rows, self.show(run_id).targets)
 
     # -- decisions ---------------------------------------------------------------
 
@@ -197,6 +224,39 @@ class Engine:
             for one in found.accounts
         ]
         return replace(found, accounts=accounts)
+
+    def unmatched(self, *, connectors: Sequence[str], limit: int) -> Unmatched:
+        """Accounts of targets that belong to nobody. Raises ``UsageError`` for what is no target."""
+        rules = self._definitions.current().definition.shape.rules.project
+        targets = {rule.connector for rule in rules}
+        for name in connectors:
+            if name not in targets:
+                raise UsageError(f"{name} is no target", hint=f"Targets: {', '.join(sorted(targets)) or 'none'}.")
+        places = {(rule.connector, rule.object) for rule in rules if not connectors or rule.connector in connectors}
+        total, found = self._people.unmatched(places, limit)
+        return Unmatched(
+            total,
+            [UnmatchedAccount(*one.id, one.correlate, WHY.get(one.state, "no rule finds anybody")) for one in found],
+        )
+
+    # -- reviews -----------------------------------------------------------------
+
+    def reviews(self, *, decided: bool) -> Sequence[Review]:
+        """See :class:`identitymesh.runs.review_desk.ReviewDesk`, here and below."""
+        return self._desk.list(self._definitions.current().definition, decided=decided)
+
+    def review(self, number: int) -> Review:
+        return self._desk.show(number, self._definitions.current().definition)
+
+    def decide(self, number: int, choice: Choice, *, person: str | None = None) -> Review:
+        return self._desk.decide(number, choice, person, self._definitions.current().definition)
+
+    def undo_review(self, number: int) -> Review:
+        return self._desk.undo(number, self._definitions.current().definition)
+
+
+def _frozen(row: RowView) -> RowView:
+    return replace(row, note="frozen: skipped")
 
 
 def row_view(row: PlannedRow, hidden: Restricted) -> RowView:

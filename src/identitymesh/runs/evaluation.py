@@ -19,7 +19,8 @@ from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs.accounts import AccountWork
 from identitymesh.runs.contract import Issue, MeshTransaction, Pair
 from identitymesh.runs.keys import KeyIndex, join_pairs
-from identitymesh.runs.people import found_event, person_events
+from identitymesh.runs.people import found_event, person_events, renumbered
+from identitymesh.runs.reviewing import PREFIX, Reviews
 from identitymesh.runs.unique import UniqueValues
 
 MAX_ROUNDS = 20  # a chain of objects that find each other only through each other's values
@@ -57,6 +58,7 @@ class Evaluation:
         self._accounts = AccountWork(tx, rules)
         self._keys = KeyIndex(tx)
         self._unique = UniqueValues(tx, rules)
+        self._reviews = Reviews(tx)
         self._pairs_of: dict[int, set[Pair]] = {}  # join keys of the identities in `_after`
         self._next_id: int | None = None
         self.outcome = Outcome()
@@ -72,6 +74,8 @@ class Evaluation:
         plan = self._rules.joins.get((connector, object_class))
         stored = self.tx.objects(connector, object_class, [one.key for one in staged])
         correlate = self._rules.correlate_of(connector, object_class)
+        if plan is not None:
+            self._reviews.prepare([ObjectId(connector, object_class, one.key) for one in staged])
         to_join: list[StoredObject] = []
         objects: list[StoredObject] = []
         for one in staged:
@@ -99,6 +103,8 @@ class Evaluation:
         if plan is None:
             return
         rule = joining.still_linked(before.joined_by, plan, self._rules.renames) if before and linked else None
+        if before and linked and before.joined_by and before.joined_by.startswith(PREFIX):
+            rule = self._reviews.keeps(before)
         if rule is not None:
             self._objects[fresh.id] = fresh._replace(state="joined", identity_id=linked, joined_by=rule)
         else:
@@ -145,6 +151,7 @@ class Evaluation:
         for type_name, pairs in by_type.items():
             self._keys.fetch(type_name, pairs)
         self._unique.prepare(objects)
+        self._reviews.prepare([one.id for one in objects])
         for stored in objects:
             self._join_one(stored)
 
@@ -155,8 +162,9 @@ class Evaluation:
         def find(attribute: str, text: str) -> Collection[int]:
             return self._keys.find(type_name, (attribute, text))
 
-        found = joining.join(stored.attributes, plan, find, holds=self._holds(stored, fallback=False))
-        match found:
+        holds = self._holds(stored, fallback=False)
+        found = joining.join(stored.attributes, plan, find, holds=holds)
+        match self._reviews.judged(stored, found, plan, holds=holds):
             case joining.Joined(identity_id, rule):
                 self._link(stored, identity_id, rule)
                 self.outcome.counts["joined"] += 1
@@ -164,7 +172,9 @@ class Evaluation:
                 self._create(stored, rule)
             case joining.Ambiguous(rule, several):
                 self._objects[stored.id] = stored._replace(state="ambiguous", identity_id=None, joined_by=None)
-                self._issue(stored, "ambiguous", f"rule {rule} finds {len(several)} people; joined to none of them")
+                self._issue(
+                    stored, "ambiguous", f"rule {rule} finds {len(several)} people; joined to none: `review list`"
+                )
             case joining.Unjoined():
                 self._leave_unjoined(stored)
 
@@ -277,11 +287,7 @@ class Evaluation:
         rules = self._rules
         if identity.id in self._unique.later:
             return replace(identity, due=rules.now)  # again as soon as the targets are read
-        if not rules.looks_at_the_date:
-            return identity if identity.due is None else replace(identity, due=None)
-        moments = [rules.object_due(one.id.connector, one.id.object, one.attributes) for one in objects]
-        moments.append(rules.identity_due(identity.type, identity.attributes))
-        due = min((one for one in moments if one is not None), default=None)
+        due = rules.person_due(identity.type, identity.attributes, objects)
         return identity if identity.due == due else replace(identity, due=due)
 
     def _holds(self, stored: StoredObject, *, fallback: bool) -> bool:
@@ -349,11 +355,7 @@ class Evaluation:
 
     def _report_shared_anchors(self, changed: Sequence[Identity]) -> None:
         """Somebody was renumbered to what another person is called: looked at when the whole batch has moved."""
-        for after in changed:
-            before = self._before[after.id]
-            mesh_type = self._rules.types.get(after.type)
-            if mesh_type is None or before is None or after.anchor in (None, before.anchor):
-                continue
+        for before, after, mesh_type in renumbered(self._before, changed, self._rules):
             pair = (mesh_type.anchor, str(after.anchor))
             self._keys.fetch(after.type, [pair])
             if self._keys.find(after.type, pair) - {after.id}:
@@ -377,6 +379,7 @@ class Evaluation:
         tx.put_objects([one for one in self._objects.values() if one.id in self._read], version, self._new)
         tx.relink_objects([one for one in self._objects.values() if one.id not in self._read], version)
         tx.remove_objects(list(self._removed))
+        self._reviews.write(self._removed)
         waiting = {one.id: self._waiting_pairs(one) for one in self._objects.values()}
         tx.put_waiting({**waiting, **dict.fromkeys(self._removed, ())}, self._new)
         tx.audit([found_event(one, self._actor, self._run_id) for one in self._accounts.write()])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from identitymesh.audit import Record, person_record
 from identitymesh.model.accounts import Account, differences
 from identitymesh.model.attributes import Attributes, Value, same
 from identitymesh.model.identities import Identity
+from identitymesh.rules.ruleset import MeshType, RuleSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +99,13 @@ def _origin(identity: Identity, values: Mapping[str, Value]) -> dict[str, list[s
     """For each new value: connector, rule and confidence."""
     held = identity.values
     return {name: [held[name].connector, held[name].rule, held[name].confidence] for name in values if name in held}
+
+
+def renumbered(
+    before: Mapping[int, Identity | None], changed: Sequence[Identity], rules: RuleSet
+) -> Iterator[tuple[Identity, Identity, MeshType]]:
+    """People whose anchor is another one now: as they were, as they are, and their type."""
+    for after in changed:
+        earlier, mesh_type = before[after.id], rules.types.get(after.type)
+        if mesh_type is not None and earlier is not None and after.anchor not in (None, earlier.anchor):
+            yield earlier, after, mesh_type

@@ -63,6 +63,7 @@ def preview(
             outcome = refresh(work, [rule.name for plan in rules.joins.values() for rule in plan.rules])
             judged = make_plan(work, copy.plans, Current(record, definition), {})
         rows = copy.plans.rows(run_id, limit=ROWS, anchor=None)
+        rows += copy.plans.skipped(rules.frozen, limit=ROWS, anchor=None)
         targets = target_reports(copy.plans, run_id)
         notes = [*changes.lines, *_unread(copy.mesh, definition)]
     report = RunReport(

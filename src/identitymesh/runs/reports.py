@@ -196,6 +196,56 @@ class ExplainedObject:
 
 
 @dataclass(frozen=True, slots=True)
+class UnmatchedAccount:
+    """An account of a target that belongs to nobody. ``why`` in words."""
+
+    connector: str
+    object: str
+    key: str
+    correlate: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """How many accounts belong to nobody, and the first of them."""
+
+    total: int
+    accounts: Sequence[UnmatchedAccount]
+
+
+@dataclass(frozen=True, slots=True)
+class LooseObject:
+    """An object that belongs to nobody. ``state``: unjoined or ambiguous; ``due``: joined again then."""
+
+    connector: str
+    object: str
+    key: str
+    state: str
+    due: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a plan does with one account: change, skip, hold, parked or nothing to do, and why, in words."""
+
+    connector: str
+    object: str
+    decision: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Everything that a plan did with one person. ``explanation`` is null while nobody is called so."""
+
+    subject: str
+    explanation: Explanation | None
+    alone: Sequence[LooseObject]
+    steps: Sequence[Step]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Everything about one person."""
 

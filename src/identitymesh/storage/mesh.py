@@ -20,6 +20,7 @@ from identitymesh.storage.bulk import among, as_stored, insert_rows, update_rows
 from identitymesh.storage.continuity import unread, was_read
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
+from identitymesh.storage.reviews import SqlReviewRows
 from identitymesh.storage.rows import (
     ACCOUNT_FIELDS,
     IDENTITY_FIELDS,
@@ -51,6 +52,7 @@ class SqlMeshTransaction:
         self._among = partial(among, connection)
         self._now = self._bound(datetime.now(UTC))
         self.unique = SqlUniqueRows(connection, self._now)
+        self.reviews = SqlReviewRows(connection)
 
     def _rows(self, query: Select[Any]) -> Iterator[Any]:
         return iter(self._connection.execute(query))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from collections.abc import Collection
+
+from sqlalchemy import and_, exists, func, or_, select, tuple_
 
 from identitymesh.errors import NotFound
 from identitymesh.model.accounts import Account
 from identitymesh.model.identities import Identity
 from identitymesh.model.objects import StoredObject
+from identitymesh.runs.contract import Place
 from identitymesh.storage.database import Database
 from identitymesh.storage.rows import account_value, identity_value, stored_object
 from identitymesh.storage.tables import mesh as m
@@ -41,6 +44,30 @@ class SqlPeople:
                 if found:
                     return found
         return []
+
+    def alone(self, subject: str) -> list[StoredObject]:
+        objects, waiting = m.connector_object.c, m.waiting_key.c
+        places = select(waiting.connector, waiting.object, waiting.key).where(waiting.value == subject)
+        mine = or_(objects.key == subject, tuple_(objects.connector, objects.object, objects.key).in_(places))
+        query = select(m.connector_object).where(mine, objects.identity_id.is_(None), objects.state != "aside")
+        with self._database.read() as connection:
+            return [stored_object(row) for row in connection.execute(query.limit(MANY))]
+
+    def unmatched(self, places: Collection[Place], limit: int) -> tuple[int, list[StoredObject]]:
+        objects, accounts = m.connector_object.c, m.account.c
+        linked = and_(
+            accounts.connector == objects.connector, accounts.object == objects.object, accounts.key == objects.key
+        )
+        nobodys = [
+            tuple_(objects.connector, objects.object).in_(sorted(places)),
+            objects.identity_id.is_(None),
+            ~exists().where(linked),
+        ]
+        query = select(m.connector_object).where(*nobodys)
+        query = query.order_by(objects.connector, objects.object, objects.key).limit(limit)
+        with self._database.read() as connection:
+            total = connection.scalar(select(func.count()).select_from(m.connector_object).where(*nobodys))
+            return int(total or 0), [stored_object(row) for row in connection.execute(query)]
 
     def person(self, identity_id: int) -> tuple[Identity, list[StoredObject], list[Account]]:
         objects = select(m.connector_object).where(m.connector_object.c.identity_id == identity_id)

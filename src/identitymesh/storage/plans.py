@@ -246,6 +246,20 @@ class SqlPlans:
         with self._database.read() as connection:
             return [_planned(row) for row in connection.execute(query)]
 
+    def skipped(self, frozen: Collection[str], *, limit: int, anchor: str | None) -> list[PlannedRow]:
+        query = select(m.account, m.identity.c.anchor).join(m.identity, m.identity.c.id == _ACCOUNT.identity_id)
+        query = query.where(_ACCOUNT.kind.is_not(None), m.identity.c.anchor.in_(sorted(frozen)))
+        if anchor is not None:
+            query = query.where(m.identity.c.anchor == anchor)
+        with self._database.read() as connection:
+            rows = list(connection.execute(query.order_by(_ACCOUNT.connector, _ACCOUNT.identity_id).limit(limit)))
+        return [
+            PlannedRow(
+                row.connector, row.object, row.identity_id, row.anchor, row.kind, row.row_digest, account_value(row)
+            )
+            for row in rows
+        ]
+
     def definition_version(self, run_id: int) -> int | None:
         with self._database.read() as connection:
             return connection.scalar(select(r.plan.c.definition_version).where(r.plan.c.id == run_id))

@@ -24,6 +24,7 @@ _BY_CONNECTOR = (
     m.connector_object,
     m.waiting_key,
     m.target_value,
+    m.review_item,
     m.account,
     r.watermark,
     r.import_state,

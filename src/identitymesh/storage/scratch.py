@@ -28,6 +28,7 @@ _COPIED = (
     m.join_key,
     m.reserved_value,
     m.target_value,
+    m.review_item,
     m.account,
     r.import_state,
     r.released,

@@ -12,7 +12,7 @@ from identitymesh.cli.output import Output
 from identitymesh.cli.session import session_of
 from identitymesh.cli.text import show_value
 from identitymesh.redaction import MASKED
-from identitymesh.runs.reports import ExplainedValue, Explanation
+from identitymesh.runs.reports import ExplainedValue, Explanation, Walk
 
 
 def register(app: typer.Typer) -> None:
@@ -49,6 +49,30 @@ def _masked(value: ExplainedValue) -> ExplainedValue:
         return value
     offers = [replace(offer, value=MASKED) for offer in value.offers]
     return replace(value, value=MASKED if value.value is not None else None, offers=offers)
+
+
+def masked_walk(walk: Walk) -> Walk:
+    """The same without values of restricted attributes."""
+    found = walk.explanation
+    return replace(walk, explanation=replace(found, values=[_masked(one) for one in found.values]) if found else None)
+
+
+def show_walk(out: Output, walk: Walk) -> None:
+    """One person's whole walk, from objects to what the plan does with each account."""
+    masked = masked_walk(walk)
+    if masked.explanation is None:
+        out.line(f"nobody is called {walk.subject}")
+    else:
+        _show(out, masked.explanation)
+    for one in walk.alone:
+        again = f", tried again on {one.due:%Y-%m-%d}" if one.due else ""
+        out.line(f"  {one.connector}/{one.object}/{one.key}: {one.state}{again}")
+    if walk.steps:
+        out.heading("In this plan")
+        out.table(
+            ["target", "object", "does", "why"],
+            [[one.connector, one.object, one.decision, one.reason] for one in walk.steps],
+        )
 
 
 def _show(out: Output, found: Explanation) -> None:

@@ -12,7 +12,7 @@ from identitymesh.cli.documents import document
 from identitymesh.cli.options import STOPPED, AcceptClock, Connectors, Delta, Person, Rows
 from identitymesh.cli.session import Session, session_of
 from identitymesh.errors import UsageError
-from identitymesh.runs.reports import RowView, RunReport
+from identitymesh.runs.reports import RowView, RunReport, Walk
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +41,7 @@ def plan(
         raise UsageError("--definition goes with --person and --rows alone", hint="A preview looks at everything.")
     with session.installation() as installation, session.out.progress() as progress:
         engine = installation.engine
+        walked: Walk | None = None
         if definition is not None:
             given = read_definition(definition)
             with given.positions():
@@ -49,18 +50,24 @@ def plan(
         else:
             report = engine.plan(delta=delta, connectors=connector or [], progress=progress, accept_clock=accept_clock)
             shown = list(engine.rows(report.run_id, limit=rows, person=person))
-    return _show(session, report, shown, person)
+            walked = engine.walk(report.run_id, person) if person is not None else None
+    return _show(session, report, shown, person, walked)
 
 
-def _show(session: Session, report: RunReport, rows: list[RowView], person: str | None) -> int:
+def _show(session: Session, report: RunReport, rows: list[RowView], person: str | None, walked: Walk | None) -> int:
+    from identitymesh.cli.commands.explain import masked_walk, show_walk
     from identitymesh.cli.run_view import exit_code, show_nothing_to_do, show_rows, show_run
 
     out = session.out
     if out.json:
         shown: dict[str, Any] = document(report) | {"row_count": report.row_count, "rows": document(rows)}
+        if walked is not None:
+            shown["walk"] = document(masked_walk(walked))
         out.document(shown)
         return int(exit_code(report))
     show_run(out, report)
+    if walked is not None:
+        show_walk(out, walked)
     show_rows(out, report, rows, person=person)
     if report.state == "failed":
         return int(exit_code(report))

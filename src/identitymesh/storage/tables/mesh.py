@@ -124,6 +124,24 @@ target_value = Table(  # what accounts of targets hold of such attributes, ours 
 Index("ix_target_value_object", target_value.c.connector, target_value.c.object, target_value.c.key)
 Index("ix_target_value_folded", target_value.c.object, target_value.c.attribute, target_value.c.folded)
 
+review_item = Table(  # an object for which a join rule finds several people, and what somebody decided of it
+    "review_item",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("connector", String(64), nullable=False),
+    Column("object", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("rule", String(128), nullable=False),
+    Column("candidates", Text, nullable=False),
+    Column("opened_at", Moment, nullable=False),
+    Column("choice", String(16)),  # join | create | ignore; null: nobody decided yet
+    Column("identity_id", RowId),
+    Column("decided_by", Text),
+    Column("decided_at", Moment),
+    sqlite_autoincrement=True,
+)
+Index("ix_review_item_object", review_item.c.connector, review_item.c.object, review_item.c.key, unique=True)
+
 account = Table(
     "account",
     metadata,
