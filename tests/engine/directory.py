@@ -47,6 +47,7 @@ class Directory:
     proves: bool = True  # whether reads end with their proof
     before: Callable[[str, str], None] | None = None  # may raise instead of the operation
     after: Callable[[str, str], None] | None = None  # may raise although the operation was carried out
+    before_read: Callable[[], None] | None = None  # may raise instead of the read
     spelling: Callable[[Attributes], Attributes] = _as_given
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -78,6 +79,8 @@ class MemoryConnector:
     def search(self, object_class: str, names: Sequence[str]) -> Iterator[Page]:
         del object_class
         directory = self._directory
+        if directory.before_read is not None:
+            directory.before_read()
         entries = [Entry(key, _only(attributes, names)) for key, attributes in directory.objects.items()]
         if directory.backwards:
             entries.reverse()

@@ -34,7 +34,6 @@ class Services:
 
     def start(self, folder: Path | None = None, **environment: str) -> subprocess.Popen[bytes]:
         """A new service, that looks after what is due already."""
-        before = self.living()
         log = (self.place.folder / f"serve-{len(self.going)}.log").open("wb")
         with log:
             process = subprocess.Popen(
@@ -46,15 +45,16 @@ class Services:
                 stderr=log,
             )
         self.going.append(process)
-        self.until(lambda: self.living() > before or process.poll() is not None)
+        self.until(lambda: process.pid in self.living() or process.poll() is not None)
         return process
 
     def log(self, number: int = 0) -> str:
         return (self.place.folder / f"serve-{number}.log").read_text()
 
-    def living(self) -> int:
+    def living(self) -> list[int]:
+        """Processes of the services that have not said that they stop."""
         with self.database.read() as connection:
-            return len(connection.execute(select(t.service).where(t.service.c.ended_at.is_(None))).all())
+            return list(connection.scalars(select(t.service.c.pid).where(t.service.c.ended_at.is_(None))))
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """Wait until it holds; what it answered."""

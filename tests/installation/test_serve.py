@@ -15,6 +15,8 @@ from tests.installation.place import Place
 from tests.installation.services import Services, exists, services
 from tests.servers.postgresql import PostgresDatabase
 
+pytestmark = pytest.mark.timeout(900)  # whole processes, one after the other, on a machine that does other things
+
 
 @pytest.fixture
 def ready(place: Place) -> Place:
@@ -54,7 +56,7 @@ def test_what_is_asked_for_is_run_and_the_service_ends_in_order(served: Services
         told.append(manager.recv(4096).decode())
     assert told[0] == "WATCHDOG=1"
     assert any(one.startswith("READY=1") for one in told)
-    assert served.living() == 0
+    assert served.living() == []
     assert served.lease("schedule:hr").pid == process.pid
     assert place("run", "--json").code == 0, "no lease is held"
     log = served.log()

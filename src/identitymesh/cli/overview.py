@@ -19,6 +19,7 @@ A first day:
   identitymesh apply mesh.yaml                 your connectors and rules
   identitymesh plan                            what would change, written nowhere
   identitymesh run                             the same, and writes it
+  identitymesh serve                           that by the schedules, until stopped
 """
 OPTIONS = """
 Options:

@@ -6,7 +6,7 @@ hosts share. It is told what is due by a scheduler that holds the lease of the c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -140,6 +140,9 @@ class ScheduleStore(Protocol):
     """Schedules and services in the database."""
 
     def entries(self) -> Sequence[Entry]: ...
+    def paused(self) -> Collection[str]:
+        """Connectors that start no more by themselves; ``*``: all."""
+
     def halted(self) -> str:
         """Why nothing at all starts by itself, in words; empty when nothing is in the way."""
 

@@ -87,10 +87,10 @@ class Timetable:
         now = self._clock()
         entries = {one.key: one for one in self._store.entries()}
         planned = {(one.connector, one.mode): one for one in self._planned()}
-        halted = self._store.halted()
+        halted, paused = self._store.halted(), self._store.paused()
         views = []
         for key in [*planned, *(key for key in entries if key not in planned and key[0] != INSTALLATION)]:
-            entry, schedule = entries.get(key, Entry(*key)), planned.get(key)  # type: ignore[arg-type]  # as stored
+            entry, schedule = entries.get(key, Entry(*key, paused=key[0] in paused)), planned.get(key)  # type: ignore[arg-type]  # as stored
             views.append(
                 ScheduleView(
                     connector=entry.connector,

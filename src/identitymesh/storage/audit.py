@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from identitymesh.audit import Record, encode_payload
 from identitymesh.model.attributes import load
@@ -16,6 +16,7 @@ from identitymesh.storage.bulk import BoundMoment, as_stored, insert_rows
 from identitymesh.storage.tables.audit import audit
 
 BATCH: Final = 1000
+OF_PEOPLE: Final = ("identity.", "account.")
 _FIELDS: Final = ("at", "actor", "action", "subject", "outcome", "run", "payload")
 
 
@@ -57,10 +58,14 @@ def read_audit(  # noqa: PLR0913 - each narrows what is read, and all are named
     action: str | None = None,
     actor: str | None = None,
     run: str | None = None,
+    people: bool = False,
     before: int | None = None,
     limit: int = 100,
 ) -> Sequence[StoredRecord]:
-    """The newest records first; ``action`` may end in ``.*`` and then means all of that thing."""
+    """The newest records first; ``action`` may end in ``.*`` and then means all of that thing.
+
+    ``people``: only what happened to people and their accounts, whose subjects are numbers of identities.
+    """
     query = select(audit).order_by(audit.c.sequence.desc()).limit(limit)
     if subject is not None:
         query = query.where(audit.c.subject == subject)
@@ -74,6 +79,8 @@ def read_audit(  # noqa: PLR0913 - each narrows what is read, and all are named
         query = query.where(audit.c.action == action)
     if run is not None:
         query = query.where(audit.c.run == run)
+    if people:
+        query = query.where(or_(*(audit.c.action.startswith(thing) for thing in OF_PEOPLE)))
     if before is not None:
         query = query.where(audit.c.sequence < before)
     return list(_stored(connection.execute(query).mappings()))

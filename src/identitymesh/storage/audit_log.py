@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from identitymesh.audit import Record
 from identitymesh.errors import NotFound
-from identitymesh.storage.audit import read_audit
+from identitymesh.storage.audit import OF_PEOPLE, read_audit
 from identitymesh.storage.database import Database
 from identitymesh.storage.people import SqlPeople
 from identitymesh.storage.tables.mesh import identity
@@ -72,6 +72,7 @@ class AuditLog:
                 action=wish.action,
                 actor=wish.actor,
                 run=wish.run,
+                people=subjects is not None,
                 before=wish.before,
                 limit=wish.limit,
             )
@@ -80,7 +81,7 @@ class AuditLog:
 
 
 def _about_a_person(record: Record) -> bool:
-    return record.action.startswith(("identity.", "account.")) and record.subject.isdecimal()
+    return record.action.startswith(OF_PEOPLE) and record.subject.isdecimal()
 
 
 def _anchors(connection: Connection, records: Sequence[Record]) -> Mapping[str, str]:

@@ -39,6 +39,10 @@ class SqlSchedules:
             rows = connection.execute(select(t.schedule).order_by(_ROW.connector, _ROW.mode))
             return [_entry(row, paused=row.connector in paused) for row in rows]
 
+    def paused(self) -> set[str]:
+        with self._database.read() as connection:
+            return set(connection.scalars(select(t.schedule_pause.c.connector)))
+
     def halted(self) -> str:
         with self._database.read() as connection:
             found = pause_of(connection)
