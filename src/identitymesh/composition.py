@@ -76,7 +76,11 @@ class Installation:
 
 @contextmanager
 def open_installation(
-    home: Path | None = None, *, quiet: bool = True, actor: str | None = None
+    home: Path | None = None,
+    *,
+    quiet: bool = True,
+    actor: str | None = None,
+    clock: Callable[[], datetime] | None = None,
 ) -> Iterator[Installation]:
     """Open the installation in a folder (``IDENTITYMESH_HOME`` or the current one).
 
@@ -84,6 +88,7 @@ def open_installation(
         home: the folder.
         quiet: for a command of a person, which says on standard error itself what went wrong; a service logs there.
         actor: who acts; the user of this process by default.
+        clock: what rules and limits take for the time (aware); the clock of this host by default.
 
     Raises:
         SettingsError, StorageError: it cannot be opened; the message names the remedy.
@@ -109,7 +114,7 @@ def open_installation(
         station = Station(SqlCustodyRows(database), settings.host, actor, socket.gethostname(), settings.means)
         findings = secrets.settle_provider(settings.secrets.provider, actor=actor)
         told = (*unlogged, *(f"{one.message}. {one.hint}" for one in findings))
-        engine, rotation, running = _engine(settings, database, secrets, actor)
+        engine, rotation, running = _engine(settings, database, secrets, actor, clock or _now)
         bundles = Bundles(SqlSecretRows(database), secrets, actor)
         keeping = Keeping(database, secrets, actor)
         yield Installation(
@@ -245,8 +250,12 @@ def _create_settings(folder: Path, database_url: str | None) -> bool:
     return configuration.create(folder, database_url)
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def _engine(
-    settings: Settings, database: Database, secrets: SecretStore, actor: str
+    settings: Settings, database: Database, secrets: SecretStore, actor: str, clock: Callable[[], datetime]
 ) -> tuple[Engine, CredentialRotation, Running]:
     from identitymesh.connectors.catalogue import kinds
     from identitymesh.runs.credential_rotation import CredentialRotation
@@ -266,9 +275,6 @@ def _engine(
     from identitymesh.storage.runs import SqlDefinitions, SqlRuns
     from identitymesh.storage.scratch import scratch
     from identitymesh.storage.secrets import SqlSecretRows
-
-    def clock() -> datetime:
-        return datetime.now(UTC)
 
     lifetime = timedelta(days=settings.secrets.initial_password_days)
     parts = Parts(
