@@ -192,6 +192,11 @@ def test_doctor_finds_what_nobody_looks_after(both: World) -> None:
     timetable(both).ask("hr", delta=False)
     later = datetime.now(UTC) + timedelta(minutes=11)
     assert codes(later) == ["no-service", "schedule-overdue"]
+    leases = SqlLeases(both.database)
+    for name in ("schedule:hr", "mesh"):
+        lease = leases.acquire(name, "a run")
+        assert codes(later) == ["no-service"], "it runs, or waits for one that does"
+        leases.release(lease)
     SqlSchedules(both.database, holder="elsewhere").seen(now)
     assert codes(later) == ["service-gone", "schedule-overdue"]
     timetable(both).pause([])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from identitymesh.runs.cycle import MESH
 from identitymesh.runs.schedules import INSTALLATION, Entry, ServiceSeen
 from identitymesh.runs.timetable import OVERDUE, SILENT
 from identitymesh.storage.database import Database
+from identitymesh.storage.leases import SqlLeases
 from identitymesh.storage.schedules import SqlSchedules
 
 SERVE = "identitymesh serve"
@@ -29,9 +31,12 @@ def unattended(database: Database, *, scheduled: bool, now: datetime) -> Iterato
         if wanted and not halted.endswith("start again"):  # a pause after a restore is a finding of its own
             yield "schedules-paused", halted, "identitymesh schedule resume"
         return
+    leases = SqlLeases(database)
     for entry in entries:
         since = entry.since(now)
-        if since is not None and now - since > OVERDUE:
+        if since is None or now - since <= OVERDUE:
+            continue
+        if not leases.held(MESH) and not leases.held(f"schedule:{entry.connector}"):  # else it runs, or is about to
             yield "schedule-overdue", _overdue(entry, since), "identitymesh schedule list"
 
 
