@@ -1,7 +1,7 @@
 # The commands of this repository. Each makes what it needs first; on Linux with Python 3.11+ a clone is enough.
 
 .DEFAULT_GOAL := help
-.PHONY: bench bench-all help demo test soak check lock clean
+.PHONY: bench bench-all help demo test soak check lock clean interop
 
 # More for pytest: make test PYTEST_ARGS="-k postgres -x"
 PYTEST_ARGS ?= --numprocesses auto --dist loadscope
@@ -22,6 +22,10 @@ soak: ## kill a run at N=1000 of its steps, commands of custody at each of their
 	@scripts/bootstrap test
 	TESTS_SOAK=$(N) TESTS_EVERY_STEP=1 TESTS_SEED=$(SEED) .venv/bin/pytest --capture=no --durations=0 --timeout=0 \
 		-k "kill or not custody" tests/chaos tests/engine/test_properties.py $(KILLS)
+
+interop: ## the contract of providers of secrets against real servers, built and started here (docs/howto/interop.md)
+	@scripts/bootstrap test
+	.venv/bin/python scripts/interop.py $(INTEROP_ARGS)
 
 bench: ## what it does beside the least that could do it, as ratios; exits 1 when a line misses its reach
 	@scripts/bootstrap test

@@ -17,6 +17,12 @@ if TYPE_CHECKING:  # needs python-ldap, which not every test does
     from tests.servers.slapd import Branch, SlapdServer
 
 REQUIRE_ALL = "TESTS_REQUIRE_ALL"
+# Real servers that the suite may use, by what their names have after IDENTITYMESH_TEST_. The product would refuse these
+# as unknown settings, so they are kept under another name, where the workers of pytest-xdist find them, too.
+_ASKED, _KEPT = "IDENTITYMESH_TEST_", "TESTS_OUTSIDE_"
+for _name in [name for name in os.environ if name.startswith(_ASKED)]:
+    os.environ[_KEPT + _name.removeprefix(_ASKED)] = os.environ.pop(_name)
+OUTSIDE = {name.removeprefix(_KEPT): value for name, value in os.environ.items() if name.startswith(_KEPT)}
 
 
 def _fail_if_skipped(report: pytest.CollectReport | pytest.TestReport) -> None:

@@ -27,6 +27,7 @@ from identitymesh.redaction import Secret
 from identitymesh.secrets.private_files import UnsafeFile, read_private
 from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.providers import known_providers
+from identitymesh.secrets.vaults import OpenBaoSettings
 
 FILE: Final = "identitymesh.toml"
 HOME: Final = "IDENTITYMESH_HOME"
@@ -58,6 +59,11 @@ provider = "database"
 
 [history]
 # days = 90                                     # how long runs and their plans are kept
+
+# [openbao]                                     # the provider openbao; see docs/howto/openbao.md
+# address = "https://bao.example.com:8200"
+# role_id = "..."
+# secret_id = "secret://openbao/secret-id"      # a secret of the keyring application
 
 [logging]
 # level = "info"                                # debug, info, warning or error
@@ -153,15 +159,17 @@ class _Levels(BaseSettings):
     slots: SlotsSettings = Field(default_factory=SlotsSettings)
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     history: HistorySettings = Field(default_factory=HistorySettings)
+    openbao: OpenBaoSettings = Field(default_factory=OpenBaoSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
 
 
-_PARTS: Final[Mapping[str, type[_Part]]] = {
+_PARTS: Final[Mapping[str, type[BaseModel]]] = {
     "database": DatabaseSettings,
     "secrets": SecretsSettings,
     "slots": SlotsSettings,
     "schedule": ScheduleSettings,
     "history": HistorySettings,
+    "openbao": OpenBaoSettings,
     "logging": LoggingSettings,
 }
 
@@ -175,6 +183,7 @@ class Settings(_Part):
     slots: SlotsSettings
     schedule: ScheduleSettings
     history: HistorySettings
+    openbao: OpenBaoSettings
     logging: LoggingSettings
     means: Means = NO_MEANS
     notify_socket: str | None = None  # where systemd wants to be told how a service goes
@@ -262,17 +271,23 @@ def load(folder: Path | None = None, *, environment: Mapping[str, str] = os.envi
         slots=levels.slots,
         schedule=levels.schedule,
         history=levels.history,
+        openbao=levels.openbao,
         logging=levels.logging,
-        means=_means(levels.slots, environment),
+        means=_means(levels, folder, environment),
         notify_socket=environment.get(NOTIFY_SOCKET),
     )
 
 
-def _means(slots: SlotsSettings, environment: Mapping[str, str]) -> Means:
+def _means(levels: _Levels, folder: Path, environment: Mapping[str, str]) -> Means:
     """What systemd says in variables of its own belongs to protectors, too."""
     paths = {"credentials": "CREDENTIALS_DIRECTORY", "systemd_secret": "SYSTEMD_CREDENTIAL_SECRET"}
     found = {name: Path(environment[variable]) for name, variable in paths.items() if environment.get(variable)}
-    return Means(tpm2_tcti=slots.tpm2_tcti, **found)
+    return Means(
+        tpm2_tcti=levels.slots.tpm2_tcti,
+        credentials=found.get("credentials"),
+        systemd_secret=found.get("systemd_secret"),
+        openbao=levels.openbao.below(folder),
+    )
 
 
 def create(folder: Path, database_url: str | None = None) -> bool:

@@ -9,8 +9,6 @@ What to know about it:
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import json
 import socket
 import ssl
@@ -19,14 +17,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.servers.authority import IssuedCertificate
 
 HOST = "127.0.0.1"
 
@@ -63,65 +57,14 @@ class Answer:
 Answering = Callable[[Request], Answer]
 
 
-@dataclass(frozen=True)
-class Authority:
-    """A certificate authority of its own, and a certificate of it for loopback. ``file``: what clients must trust."""
-
-    file: Path
-    chain: Path
-
-    @classmethod
-    def make(cls, folder: Path) -> Authority:
-        root, root_key = _certificate("test authority", None, None)
-        leaf, leaf_key = _certificate("localhost", root, root_key)
-        file, chain = folder / "authority.pem", folder / "server.pem"
-        file.write_bytes(root.public_bytes(serialization.Encoding.PEM))
-        private = leaf_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        chain.write_bytes(private + leaf.public_bytes(serialization.Encoding.PEM))
-        return cls(file, chain)
-
-    def context(self) -> ssl.SSLContext:
-        """For the server."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.chain)
-        return context
-
-
-def _certificate(
-    name: str, issuer: x509.Certificate | None, issuer_key: ec.EllipticCurvePrivateKey | None
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=2))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-    if issuer is not None:
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(HOST))]
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    signer = issuer_key or key
-    builder = builder.add_extension(
-        x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-    )
-    return builder.sign(signer, hashes.SHA256()), key
-
-
 class HttpsServer:
     """Answers until it is stopped. ``asked`` are the requests so far; ``port`` 0 takes a free one."""
 
-    def __init__(self, answering: Answering, authority: Authority, *, port: int = 0) -> None:
+    def __init__(self, answering: Answering, certificate: IssuedCertificate, *, port: int = 0) -> None:
         self.asked: list[Request] = []
-        self._server = _Server((HOST, port), _handler(answering, self.asked), authority.context())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+        self._server = _Server((HOST, port), _handler(answering, self.asked), context)
         self.port: int = self._server.server_port
         self.url = f"https://{HOST}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

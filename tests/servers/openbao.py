@@ -23,7 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from tests.servers.https import Answer, Authority, HttpsServer, Request
+from tests.servers.authority import Authority, IssuedCertificate
+from tests.servers.https import Answer, HttpsServer, Request
 from tests.servers.process import private_folder
 
 MOUNT = "secret"
@@ -92,23 +93,31 @@ DONE = Answer(204)
 class OpenBaoServer:
     """``fault`` is asked first; what it answers is sent instead. ``mounts`` by name of namespace and mount."""
 
-    def __init__(self, authority: Authority, *, port: int = 0, max_versions: int = 0) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        *,
+        port: int = 0,
+        max_versions: int = 0,
+        certificate: IssuedCertificate | None = None,
+    ) -> None:
         self.authority = authority
         self.root = f"s.{uuid.uuid4().hex}"
         self.tokens: dict[str, Token] = {self.root: Token()}
         self.roles: dict[str, Role] = {}
         self.mounts: dict[tuple[str, str], dict[str, Entry]] = {("", MOUNT): {}}
         self.max_versions = max_versions
+        self.detailed = True  # HashiCorp's has no list with metadata
         self.sealed = False
         self.fault: Callable[[Request], Answer | None] = lambda _request: None
         self.logins = 0
         self.renewals = 0
         self._lock = threading.RLock()
-        self.http = HttpsServer(self.answer, authority, port=port)
+        self.http = HttpsServer(self.answer, certificate or authority.issue(), port=port)
 
     @classmethod
     def start(cls, folder: Path, *, max_versions: int = 0) -> Self:
-        return cls(Authority.make(folder), max_versions=max_versions)
+        return cls(Authority.create(folder), max_versions=max_versions)
 
     @property
     def url(self) -> str:
@@ -154,6 +163,23 @@ class OpenBaoServer:
 
         self.fault = fault
 
+    def cut_after(self, times: int) -> None:
+        """After so many more requests every connection is cut."""
+        left = [times]
+
+        def fault(_request: Request) -> Answer | None:
+            with self._lock:
+                left[0] -= 1
+                return Answer(cut=True) if left[0] < 0 else None
+
+        self.fault = fault
+
+    def write(self, path: str, data: dict[str, Any], tags: dict[str, str] | None = None) -> None:
+        """One more version, without a request."""
+        entry = self.kv.setdefault(path, Entry(created=moment(), custom=tags))
+        entry.current += 1
+        entry.versions[entry.current] = Version(data, moment())
+
     # Answers
 
     def answer(self, request: Request) -> Answer:
@@ -175,7 +201,7 @@ class OpenBaoServer:
         name = request.headers.get("x-vault-token", "")
         token = self.tokens.get(name)
         if token is None or token.expires <= time.monotonic():
-            return errors(403, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
+            return errors(403, "permission denied")
         if path.startswith("auth/token/"):
             return self._token(path.removeprefix("auth/token/"), name, token)
         if path == "sys/capabilities-self":
@@ -212,21 +238,27 @@ class OpenBaoServer:
         mount, _, rest = path.partition("/")
         call, _, key = rest.partition("/")
         space = request.headers.get("x-vault-namespace", "").strip("/")
+        if space not in {name for name, _mount in self.mounts}:
+            return errors(404, "namespace not found")
         entries = self.mounts.get((space, mount))
         if entries is None:
             return errors(404, f'no handler for route "{path}". route entry not found.')
         method = "LIST" if request.query.get("list") == "true" else request.method
         if needed(method) not in capabilities(token, path) and "root" not in capabilities(token, path):
             return denied()
+        return self._engine(call, method, key, request, entries)
+
+    def _engine(self, call: str, method: str, key: str, request: Request, entries: dict[str, Entry]) -> Answer:
+        kinds: dict[str, Handled] = {"data": self._data, "metadata": self._metadata, "delete": self._delete}
+        if call in kinds:
+            return kinds[call](method, key, request, entries)
         if call == "config":
             return Answer(200, {"data": {"max_versions": self.max_versions, "delete_version_after": "0s"}})
-        kinds: dict[str, Handled] = {"data": self._data, "metadata": self._metadata, "delete": self._delete}
-        function = kinds.get(call)
-        if function is not None:
-            return function(method, key, request, entries)
+        if call == "detailed-metadata" and self.detailed:
+            return listed(entries, key, detailed=True)
         versions = {"undelete": undelete, "destroy": destroy}.get(call)
         if versions is None:
-            return errors(404, "unsupported path")
+            return Answer(404, {"data": None, "warnings": ["Invalid path for a versioned K/V secrets engine."]})
         if key in entries:
             versions(entries[key], request.document["versions"])
         return DONE
@@ -300,8 +332,12 @@ def read(entry: Entry, number: int) -> Answer:
 
 
 def metadata(entry: Entry) -> Answer:
+    return Answer(200, {"data": metadata_of(entry)})
+
+
+def metadata_of(entry: Entry) -> dict[str, Any]:
     versions = {str(number): version.document for number, version in entry.versions.items()}
-    document = {
+    return {
         "versions": versions,
         "current_version": entry.current,
         "oldest_version": min(entry.versions, default=0),
@@ -312,17 +348,22 @@ def metadata(entry: Entry) -> Answer:
         "created_time": entry.created,
         "updated_time": entry.created,
     }
-    return Answer(200, {"data": document})
 
 
-def listed(entries: dict[str, Entry], folder: str) -> Answer:
+def listed(entries: dict[str, Entry], folder: str, *, detailed: bool = False) -> Answer:
     start = f"{folder.rstrip('/')}/" if folder else ""
     names = set()
     for key in entries:
         if key.startswith(start):
             first, slash, _rest = key[len(start) :].partition("/")
             names.add(first + slash)
-    return Answer(200, {"data": {"keys": sorted(names)}}) if names else NOTHING
+    if not names:
+        return NOTHING
+    data: dict[str, Any] = {"keys": sorted(names)}
+    if detailed:
+        known = {name: entries.get(f"{start}{name}") for name in names}
+        data["key_info"] = {name: metadata_of(entry) if entry else {} for name, entry in known.items()}
+    return Answer(200, {"data": data})
 
 
 def undelete(entry: Entry, numbers: list[int]) -> None:

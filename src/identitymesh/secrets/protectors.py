@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from identitymesh.errors import KeyringBroken
 from identitymesh.redaction import Secret
 from identitymesh.secrets import slots
+from identitymesh.secrets.vaults import OpenBaoSettings
 
 HOST_FILE: Final = "host-file"
 RECOVERY: Final = "recovery"
@@ -47,6 +48,7 @@ class Means:
 
     tpm2_tcti: str = ""
     credentials: Path | None = None  # $CREDENTIALS_DIRECTORY: what the service manager delivered to this process
+    openbao: OpenBaoSettings | None = None
     systemd_secret: Path | None = None  # $SYSTEMD_CREDENTIAL_SECRET: another file for the host key of systemd-creds
 
 

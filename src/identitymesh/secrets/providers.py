@@ -113,6 +113,15 @@ class Done:
 Found = Mapping[Wanted, Held | SecretError]
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What already stands at the names of some refs: values of theirs, deleted ones, and what belongs to others."""
+
+    present: Sequence[str]
+    deleted: Sequence[str] = ()
+    foreign: Sequence[str] = ()
+
+
 class Provider(Protocol):
     """Keeps values by ref and version. Its methods may be called from several threads at once.
 
@@ -127,6 +136,10 @@ class Provider(Protocol):
     @property
     def remote(self) -> bool:
         """It is reached over a network. Then :meth:`look` answers nothing that could be opened before :meth:`fetch`."""
+
+    @property
+    def writes_per_second(self) -> float:
+        """What the service takes for long, by its published limits; 0 is as much as it can."""
 
     def put(
         self,
@@ -156,6 +169,9 @@ class Provider(Protocol):
 
     def list(self, rows: SecretRows) -> Sequence[str]:
         """The refs of this installation that it has values of, sorted."""
+
+    def survey(self, rows: SecretRows, refs: Sequence[str]) -> Survey:
+        """What would be met if these refs were written. For the plan of a migration."""
 
     def versions(self, rows: SecretRows, refs: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Version ids that can be opened, of each of these refs that has any, oldest first."""

@@ -12,7 +12,7 @@ from identitymesh.errors import SecretBroken, SecretError, SecretMissing
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyring import Document
 from identitymesh.secrets.keyrings import KeyringSession
-from identitymesh.secrets.providers import Change, Found, Held, RowProvider, Setup, Wanted
+from identitymesh.secrets.providers import Change, Found, Held, RowProvider, Setup, Survey, Wanted
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import SealedRow, SealedValue, SecretRows, SecretTransaction, SecretView
 from identitymesh.secrets.sealing import Context, read_header, seal, unseal
@@ -30,6 +30,7 @@ class DatabaseProvider:
 
     name = NAME
     remote = False
+    writes_per_second = 0.0
 
     def put(
         self,
@@ -60,6 +61,10 @@ class DatabaseProvider:
     def list(self, rows: SecretRows) -> Sequence[str]:
         with rows.read() as view:
             return sorted({ref for ref, _number in view.version_numbers()})
+
+    def survey(self, rows: SecretRows, refs: Sequence[str]) -> Survey:
+        asked = set(refs)
+        return Survey(present=[ref for ref in self.list(rows) if ref in asked])
 
     def versions(self, rows: SecretRows, refs: Sequence[str]) -> Mapping[str, Sequence[str]]:
         found: dict[str, list[str]] = {}
