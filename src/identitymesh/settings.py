@@ -60,8 +60,10 @@ provider = "database"
 [history]
 # days = 90                                     # how long runs and their plans are kept
 
-# [openbao]                                     # the provider openbao; see docs/howto/openbao.md
-# address = "https://bao.example.com:8200"
+[openbao]
+# address = "https://bao.example.com:8200"      # see docs/howto/openbao.md
+# role_id = "..."
+# secret_id = "secret://openbao/secret-id"      # a secret of the keyring application
 # role_id = "..."
 # secret_id = "secret://openbao/secret-id"      # a secret of the keyring application
 
