@@ -76,7 +76,7 @@ REVEALS: dict[str, tuple[int, str]] = {
     "secrets/stores/openbao/place.py::_read": (1, "white space around it is cut off"),
     "secrets/stores/openbao/session.py::_logged_in": (1, "the secret id, in the call that logs in"),
     "secrets/stores/openbao/session.py::once": (1, "the token, into the header of a request"),
-    "settings.py::database_password": (1, "one trailing newline is cut off"),
+    "settings/__init__.py::database_password": (1, "one trailing newline is cut off"),
     "storage/archive.py::mac_of": (1, "the keyset secret, to HKDF"),
     "storage/database.py::_connect": (1, "to the PostgreSQL driver, in the call that logs in"),
 }

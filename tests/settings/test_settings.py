@@ -6,6 +6,7 @@ import pytest
 from identitymesh import settings
 from identitymesh.errors import SettingsError
 from identitymesh.redaction import Secret
+from identitymesh.settings.tables import LoggingSettings, SecretsSettings
 
 
 def load(folder: Path, content: str = "", **variables: str) -> settings.Settings:
@@ -25,7 +26,7 @@ def test_what_init_writes_is_what_applies_without_a_file(tmp_path: Path) -> None
     assert settings.load(tmp_path, environment={}) == without
     assert without.database.url == f"sqlite:///{tmp_path}/identitymesh.db"
     assert without.host == tmp_path / "host"
-    assert without.secrets == settings.SecretsSettings(provider="database", allow_value_argument=True)
+    assert without.secrets == SecretsSettings(provider="database", allow_value_argument=True)
     assert without.database_password() is None
 
 
@@ -64,7 +65,7 @@ def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
     variables = {"IDENTITYMESH_SECRETS__ALLOW_VALUE_ARGUMENT": "false", "IDENTITYMESH_LOGGING__LEVEL": "error"}
     loaded = load(tmp_path, content, **variables, IDENTITYMESH_HOME="/", OTHER="x")
     assert loaded.secrets.allow_value_argument is False
-    assert loaded.logging == settings.LoggingSettings(level="error", format="json")
+    assert loaded.logging == LoggingSettings(level="error", format="json")
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,17 @@ class OpenBaoProvider:
         self._entries = entries
 
     def put(
-        self, ref: SecretReference, value: Secret, keyring: str, session: KeyringSession, *, pending: bool = False
+        self,
+        ref: SecretReference,
+        value: Secret,
+        keyring: str,
+        session: KeyringSession,
+        *,
+        pending: bool = False,
+        expires: int = 0,
     ) -> Change:
         """Written now, against the version that was read just before."""
-        del keyring, session  # the vault has keys of its own
+        del keyring, session, expires  # the vault has keys of its own; when a value ends the ledger says
         text, lost = ref.text, -1
         for _attempt in range(TRIES):
             entry = self._entries.find(text)

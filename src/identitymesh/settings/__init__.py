@@ -14,9 +14,9 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource
 from sqlalchemy import make_url
@@ -26,8 +26,16 @@ from identitymesh.errors import SettingsError
 from identitymesh.redaction import Secret
 from identitymesh.secrets.private_files import UnsafeFile, read_private
 from identitymesh.secrets.protectors import NO_MEANS, Means
-from identitymesh.secrets.providers import known_providers
 from identitymesh.secrets.vaults import OpenBaoSettings
+from identitymesh.settings.tables import (
+    DatabaseSettings,
+    HistorySettings,
+    LoggingSettings,
+    Part,
+    ScheduleSettings,
+    SecretsSettings,
+    SlotsSettings,
+)
 
 FILE: Final = "identitymesh.toml"
 HOME: Final = "IDENTITYMESH_HOME"
@@ -64,91 +72,12 @@ provider = "database"
 # address = "https://bao.example.com:8200"      # see docs/howto/openbao.md
 # role_id = "..."
 # secret_id = "secret://openbao/secret-id"      # a secret of the keyring application
-# role_id = "..."
-# secret_id = "secret://openbao/secret-id"      # a secret of the keyring application
 
 [logging]
 # level = "info"                                # debug, info, warning or error
 # format = "console"                            # or "json"
 # destination = "stderr"                        # or "syslog", "journal"
 """
-
-
-def _provider(name: str) -> str:
-    if name not in known_providers():
-        raise ValueError(f"unknown provider {name[:40]!r}; known: {', '.join(known_providers())}")
-    return name
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class DatabaseSettings(_Part):
-    """Where the product's database is. Relative paths start at the folder of the installation."""
-
-    url: str = Field(
-        "sqlite:///identitymesh.db", description="`sqlite:///file` or `postgresql://user@host/name`; no password in it."
-    )
-    password_file: Path | None = Field(
-        None, description="A file with the password of the database, mode 0400 or 0600, owned by who runs the program."
-    )
-    root_certificate: Path | None = Field(
-        None, description="PostgreSQL: the authority that the server's certificate must come from."
-    )
-
-
-class SecretsSettings(_Part):
-    """Where secrets are kept."""
-
-    provider: Annotated[str, AfterValidator(_provider)] = Field(
-        "database", description="Chooses the provider while no secret is stored; later it is only compared."
-    )
-    allow_value_argument: bool = Field(
-        True, description="Whether `secretscli set` may be given a value as an argument, which others can see."
-    )
-    initial_password_days: int = Field(
-        14, ge=1, le=365, description="How long the initial password of a new account can be read."
-    )
-
-
-class SlotsSettings(_Part):
-    """What slots of the keyrings need to know of this host."""
-
-    tpm2_tcti: str = Field("device:/dev/tpmrm0", description="How the TPM of this host is reached.")
-
-
-class ScheduleSettings(_Part):
-    """How `identitymesh serve` carries out what is due. When that is stands in the definition."""
-
-    at_once: int = Field(4, ge=1, le=64, description="Runs at once. One reads at a time; others write meanwhile.")
-    stagger_seconds: float = Field(
-        60, ge=0, le=3600, description="Connectors due in the same minute begin up to so many seconds apart."
-    )
-    stop_seconds: float = Field(
-        30, ge=0, le=3600, description="How long what runs may go on when the service is told to stop."
-    )
-
-
-class HistorySettings(_Part):
-    """How long what was done is remembered. The audit trail is not touched by it."""
-
-    days: int = Field(90, ge=1, le=36500, description="Runs, their plans and their issues; older ones go every night.")
-
-
-class LoggingSettings(_Part):
-    """What is logged, and where to. Failures of secrets and connectors are always logged."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="From which level on. Libraries are heard from warning on, at debug from info on."
-    )
-    format: Literal["console", "json"] = Field("console", description="One line of words, or one JSON document.")
-    destination: Literal["stderr", "syslog", "journal"] = Field(
-        "stderr", description="Where to. A command of a person logs to stderr only at level debug."
-    )
-    address: str | None = Field(
-        None, description="Where it listens: a socket, or host:port for syslog. Default: where Linux has it."
-    )
 
 
 class _Levels(BaseSettings):
@@ -176,7 +105,7 @@ _PARTS: Final[Mapping[str, type[BaseModel]]] = {
 }
 
 
-class Settings(_Part):
+class Settings(Part):
     """All settings, checked, and the folder that they belong to (absolute)."""
 
     folder: Path
