@@ -13,7 +13,7 @@ import pytest
 from identitymesh.cli.application import parser
 from identitymesh.runs.executor import TO_GIVE_UP
 from identitymesh.runs.service import BEAT
-from identitymesh.settings import HistorySettings, ScheduleSettings
+from identitymesh.settings.tables import HistorySettings, ScheduleSettings
 from identitymesh.storage.history import ALWAYS
 from tests.house_rules.repository import ROOT
 from tests.installation.place import Place
