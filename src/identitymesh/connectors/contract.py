@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -19,19 +19,23 @@ from identitymesh.model.attributes import Attributes, Value
 from identitymesh.redaction import Secret
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One object as the connector read it. ``key`` identifies it there for ever (as text).
+class Entry(NamedTuple):
+    """One object as the connector read it; a tuple, because reads make them by the million.
 
-    ``tag`` is what the server offers to guard an update (an ETag), or ``None``.
-    ``native`` is the object in the connector's own form, there only for the update or
-    delete that follows a ``get``: nobody else looks at it, and it is never stored.
+    ``key`` identifies it there for ever (as text).
+
+       ``tag`` is what the server offers to guard an update (an ETag), or ``None``.
+       ``native`` is the object in the connector's own form, there only for the update or
+       delete that follows a ``get``: nobody else looks at it, and it is never stored.
     """
 
     key: str
     attributes: Attributes
     tag: str | None = None
-    native: Any = field(default=None, repr=False, compare=False)
+    native: Any = None
+
+    def __repr__(self) -> str:
+        return f"Entry(key={self.key!r}, attributes={self.attributes!r}, tag={self.tag!r})"
 
 
 @dataclass(frozen=True, slots=True)

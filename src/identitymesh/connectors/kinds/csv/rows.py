@@ -181,19 +181,20 @@ class Rows:
         if course.trailer is not None:
             course.after_trailer |= any(rows)
             return rows, numbers
-        for at, row in enumerate(rows):
-            if row and row[0] == expect.trailer:
-                course.trailer = row
-                course.after_trailer = any(rows[at + 1 :])
-                kept = [*rows[:at], *rows[at + 1 :]]
-                return kept, [*numbers[:at], *numbers[at + 1 :]]
-        return rows, numbers
+        beginnings = [row[0] if row else None for row in rows]
+        if expect.trailer not in beginnings:
+            return rows, numbers
+        at = beginnings.index(expect.trailer)
+        course.trailer = rows[at]
+        course.after_trailer = any(rows[at + 1 :])
+        return [*rows[:at], *rows[at + 1 :]], [*numbers[:at], *numbers[at + 1 :]]
 
     def _sound(self, rows: list[Row]) -> bool:
         if set(map(len, rows)) != {self._width}:
             return False
-        key, absent = self._key, self._selected.absent
-        return all((text := row[key]) != absent and text and not text.isspace() for row in rows)
+        key = self._key
+        keys = [row[key] for row in rows]
+        return self._selected.absent not in keys and "" not in keys and not any(map(str.isspace, keys))
 
     def _entries(self, rows: list[Row]) -> list[Entry]:
         key, absent, columns = self._key, self._selected.absent, self._columns
@@ -201,8 +202,8 @@ class Rows:
         entries = [
             Entry(
                 row[key],
-                dict(zip(names, cells(row), strict=True))
-                if absent not in row  # most rows of most files; half the time
+                dict(zip(names, cells(row)))  # noqa: B905  as many of both
+                if absent not in row  # most rows of most files
                 else {name: cell for name, at in columns if (cell := row[at]) != absent},
             )
             for row in rows
