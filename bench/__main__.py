@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import custody, lines, synchronisation
+from bench import columns, custody, lines, synchronisation
 from bench.lines import Line
 
 LINES: tuple[Callable[[], Line | list[Line]], ...] = (
@@ -23,6 +23,7 @@ CUSTODY: tuple[Callable[[], Line | list[Line]], ...] = (
     custody.restore_on_a_new_host,
     custody.drill,
     custody.rotate_under_load,
+    columns.encrypted_columns,
 )
 
 

@@ -31,10 +31,10 @@ COMMANDS = ["rotate", "add", "remove", "join", "replace-recovery"]
 class Server:
     """Forks a process for each order."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "tests.secrets.kills") -> None:
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "tests.secrets.kills"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
