@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from identitymesh.columns.formats import Cell, Cipher, fingerprint
+from identitymesh.columns.formats import ANY_ROW, Cell, Cipher, fingerprint
 from identitymesh.columns.keys import ColumnKey
 from identitymesh.columns.places import Change, ColumnPlace, Row, State
 from identitymesh.columns.report import PlaceReport
@@ -59,17 +59,18 @@ def encrypt(target: Target, cipher: Cipher, state: State, report: PlaceReport, p
 
 
 def _encrypted(row: Row, cipher: Cipher, report: PlaceReport) -> Change | None:
-    if row.plain is None:
+    plain = row.plain
+    if plain is None:
         return None
     if row.unfit:
         report.refused += 1
         report.note(row.key, row.unfit)
         return None
     try:
-        return Change(row, cell=cipher.encrypt(row.key, row.plain))
+        return Change(row, cell=cipher.encrypt(row.key if cipher.binds else ANY_ROW, plain))
     except ColumnValueRefused as refused:
         report.refused += 1
-        report.note(row.key, refused.message)
+        report.note(row.key, refused.message.partition(": ")[2])
         return None
 
 
@@ -80,10 +81,11 @@ def verify(
     report.verified = report.newer = report.alone = report.pending = report.broken = 0
 
     def work(row: Row) -> Change | None:
-        if row.cell is None:
+        cell = row.cell
+        if cell is None:
             report.pending += 1
             return None
-        return _looked_at(row, row.cell, cipher, report, replacing=replacing)
+        return _looked_at(row, cell, cipher, report, replacing=replacing)
 
     passed = sweep(target, Which.FILLED, work, progress=progress)
     report.written += passed.written
@@ -92,7 +94,7 @@ def verify(
 
 def _looked_at(row: Row, cell: Cell, cipher: Cipher, report: PlaceReport, *, replacing: bool) -> Change | None:
     try:
-        value = cipher.open(row.key, cell)
+        value = cipher.open(row.key if cell.nonce is None else ANY_ROW, cell)
     except ColumnBroken:
         if replacing and row.plain is not None and not row.unfit:
             return _encrypted(row, cipher, report)
@@ -100,9 +102,10 @@ def _looked_at(row: Row, cell: Cell, cipher: Cipher, report: PlaceReport, *, rep
         report.note(row.key, "the encrypted value does not open")
         return None
     report.verified += 1
-    if row.plain is None:
+    plain = row.plain
+    if plain is None:
         report.alone += 1
-    elif row.plain != value:
+    elif plain != value:
         report.newer += 1
     return None
 

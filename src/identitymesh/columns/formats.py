@@ -13,7 +13,7 @@ from __future__ import annotations
 import hmac
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -52,12 +52,20 @@ class Cipher:
     ``table`` and ``column`` are the names that sealed values are bound to.
     """
 
-    def __init__(self, key: ColumnKey, table: str, column: str, form: Format) -> None:
+    def __init__(
+        self, key: ColumnKey, table: str, column: str, form: Format, *, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
         self._key = key
         self._aes = AESGCM(key.raw.reveal())
         self._table = table
         self._column = column
         self._form = form
+        self._random = random
+
+    @property
+    def binds(self) -> bool:
+        """Whether :meth:`encrypt` needs the row; else any row will do."""
+        return self._form is Format.SEALED
 
     @property
     def key(self) -> ColumnKey:
@@ -81,7 +89,7 @@ class Cipher:
                 f"{self._where(row)}: a sealed value has at most {sealing.MAX_VALUE_BYTES:,} bytes",
                 hint="Keep it in the format `compatible`, or store what is secret of it alone.",
             )
-        return Cell(sealing.seal(value, self._key.sealing, self._context(row)), None)
+        return Cell(sealing.seal(value, self._key.sealing, self._context(row), random=self._random), None)
 
     def open(self, row: RowKey, cell: Cell) -> Secret:
         """The value, in whichever of the two forms it is.
@@ -103,15 +111,16 @@ class Cipher:
             raise self._broken(row) from None
 
     def _compatible(self, row: RowKey, value: Secret) -> Cell:
+        plain = value.reveal()
         try:
-            value.reveal_text()
-        except ValueError:
+            plain.decode()
+        except UnicodeDecodeError:
             raise ColumnValueRefused(
                 f"{self._where(row)}: the value is not UTF-8, and readers of `compatible` values expect text",
                 hint="Correct the value; or write `format: sealed`, which keeps any bytes of a binary column.",
             ) from None
-        nonce = os.urandom(NONCE_BYTES)
-        return Cell(self._aes.encrypt(nonce, value.reveal(), None), nonce)
+        nonce = self._random(NONCE_BYTES)
+        return Cell(self._aes.encrypt(nonce, plain, None), nonce)
 
     def writes(self, cell: Cell) -> bool:
         """Whether this is the form that :meth:`encrypt` writes."""
@@ -128,6 +137,26 @@ class Cipher:
             f"{self._where(row)} does not open: it was changed, cut or swapped, or belongs to another key or row",
             hint="Bring the row back from a backup, or set the secret anew in the application.",
         )
+
+
+ANY_ROW: Final[RowKey] = ("?",)  # where nothing is bound, and the caller names the row
+
+
+def pooled_random(size: int = 32_768) -> Callable[[int], bytes]:
+    """Random bytes, asked of the system by the block. For a process that does not fork while it has it: a fork that
+    went on with the same block would repeat nonces.
+    """
+    pool = b""
+    at = 0
+
+    def take(count: int) -> bytes:
+        nonlocal pool, at
+        if at + count > len(pool):
+            pool, at = os.urandom(max(size, count)), 0
+        at += count
+        return pool[at - count : at]
+
+    return take
 
 
 def encode_row(row: Sequence[str]) -> str:

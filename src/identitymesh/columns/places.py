@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from identitymesh.columns.formats import Cell, RowKey
 from identitymesh.redaction import Secret
@@ -61,32 +61,53 @@ class RowPlace:
 Place = ColumnPlace | RowPlace
 
 
-@dataclass(slots=True)
-class Row:
+class Row(Protocol):
     """One row as it was read. ``address`` means something to the database that it came from alone.
 
-    ``plain`` is ``None`` where there is nothing to encrypt: NULL, empty, or no such column any more.
-    ``unfit`` says why a value cannot be encrypted at all.
+    ``after`` is where a scan goes on behind this row. ``plain`` is ``None`` where there is nothing to encrypt:
+    NULL, empty, or no such column any more. ``unfit`` says why a value cannot be encrypted at all.
+    ``cell`` is the encrypted value; half of one is one too: it does not open.
     """
 
+    @property
+    def address(self) -> Any: ...
+    @property
+    def after(self) -> tuple[str | int, ...]: ...
+    @property
+    def key(self) -> RowKey: ...
+    @property
+    def plain(self) -> Secret | None: ...
+    @property
+    def cell(self) -> Cell | None: ...
+    @property
+    def unfit(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+
+
+@dataclass(slots=True)
+class ReadRow:
+    """A row with its values beside each other."""
+
     address: Any
-    after: tuple[str | int, ...]  # where a scan goes on behind this row
+    after: tuple[str | int, ...]
     key: RowKey
     plain: Secret | None
-    encrypted: bytes | None
-    nonce: bytes | None
+    cell: Cell | None
     unfit: str = ""
 
     @property
-    def cell(self) -> Cell | None:
-        """The encrypted value; ``None`` if there is none. Half of one is one too: it does not open."""
-        if self.encrypted is None and self.nonce is None:
-            return None
-        return Cell(self.encrypted or b"", self.nonce)
+    def size(self) -> int:
+        """Bytes of its values, for the size of batches."""
+        return (len(self.plain.reveal()) if self.plain else 0) + (len(self.cell.encrypted) if self.cell else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+def cell_of(encrypted: bytes | None, nonce: bytes | None) -> Cell | None:
+    """What two columns hold together."""
+    return None if encrypted is None and nonce is None else Cell(encrypted or b"", nonce)
+
+
+class Change(NamedTuple):
     """What a row becomes: another cell (``None`` removes it), or another plain value."""
 
     row: Row

@@ -20,7 +20,11 @@ from identitymesh.redaction import Secret
 # One command at a time for each database: locks like this one are the database's own, and end with the session.
 _LOCK: Final = 0x696D636F6C756D6E
 TEXT, BYTEA, TID, XID = 25, 17, 27, 28
-_READER: Final = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off"
+# Batches are read in the order of the key, from its index, and written by the places of their rows. The planner cannot
+# know that each is a small part of the table, and would read all of it for every one.
+_PLANS: Final = "; ".join(
+    f"SET enable_{kind} = off" for kind in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
+)
 
 
 class PostgresSession:
@@ -43,16 +47,15 @@ class PostgresSession:
             )
         # The guard lets changes of ours pass; see postgresql_columns.
         connection.execute("SET identitymesh.columns = 'on'; SET client_encoding = 'UTF8'; SET DateStyle = 'ISO'")
+        connection.execute(_PLANS)
         for dumper in (_TidArray, _XidArray, _ByteaArray, _TextArray):
             connection.adapters.register_dumper(dumper.kind, dumper)
         return connection
 
     @cached_property
     def reader(self) -> psycopg.Connection[tuple[Any, ...]]:
-        """Rows are read in the order of their keys, from the index: its plans are told so."""
-        connection = self._connect()
-        connection.execute(_READER)
-        return connection
+        """Reads while the other one writes."""
+        return self._connect()
 
     def describe(self) -> str:
         return self._address.describe()

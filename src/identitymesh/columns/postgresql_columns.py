@@ -18,8 +18,8 @@ from typing import Any, Final
 from psycopg.types.string import ByteaBinaryLoader
 
 from identitymesh.columns.failures import translated
-from identitymesh.columns.formats import Format
-from identitymesh.columns.places import Change, ColumnPlace, Counts, Row, State
+from identitymesh.columns.formats import Cell, Format, RowKey
+from identitymesh.columns.places import Change, ColumnPlace, Counts, Row, State, cell_of
 from identitymesh.columns.postgresql import (
     BYTEA,
     TEXT,
@@ -222,7 +222,7 @@ class PostgresColumn:
             for oid in (TEXT, BYTEA, TID, XID):  # as they are; text that is a secret never becomes a str
                 cursor.adapters.register_loader(oid, ByteaBinaryLoader)
             cursor.execute(statement.encode(), parameters)
-            return [_row(found) for found in cursor.fetchall()]
+            return list(map(PostgresRow, cursor.fetchall()))
 
     def write(self, changes: Sequence[Change], state: State | None) -> int:
         with self._session.transaction():
@@ -233,7 +233,7 @@ class PostgresColumn:
 
     def _update(self, changes: Sequence[Change]) -> int:
         rows = [change.row.address for change in changes]
-        versions = [TidArray([row[0] for row in rows]), XidArray([row[1] for row in rows])]
+        versions = [TidArray([place for place, _version in rows]), XidArray([version for _place, version in rows])]
         if changes[0].plain is not None:
             kind = ByteaArray if self._binary else TextArray
             new = [kind([change.plain.reveal() if change.plain else None for change in changes])]
@@ -252,7 +252,18 @@ class PostgresColumn:
         )
         return cursor.rowcount
 
+    def size(self) -> int:
+        found = self._session.execute(
+            "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)", (self._table,)
+        )
+        return max(0, int(found[0][0]))
+
     def count(self) -> Counts:
+        with self._session.transaction():
+            self._session.execute("SET LOCAL enable_seqscan = on")
+            return self._counted()
+
+    def _counted(self) -> Counts:
         plain = f"({self._plain} IS NOT NULL AND {self._plain} <> '')" if self._has_plain else "false"
         tests = [plain, *(self._condition(which) for which in (Which.ENCRYPTED, Which.COMPATIBLE, Which.PENDING))]
         shown = ", ".join(f"count(*) FILTER (WHERE {test})" for test in tests)
@@ -261,7 +272,36 @@ class PostgresColumn:
         return Counts(rows, filled, encrypted, encrypted - compatible, pending)
 
 
-def _row(found: tuple[Any, ...]) -> Row:
-    place, version, plain, encrypted, nonce = found[:5]
-    key = tuple([part.decode() for part in found[5:]])
-    return Row((place, version), key, key, Secret(plain) if plain else None, encrypted, nonce)
+class PostgresRow(tuple[Any, ...]):
+    """What the driver read: ctid, xmin, plain, encrypted, nonce, and the key. Nothing of it is copied."""
+
+    __slots__ = ()
+
+    @property
+    def address(self) -> tuple[bytes, bytes]:
+        return self[0], self[1]
+
+    @property
+    def after(self) -> RowKey:
+        return self.key
+
+    @property
+    def key(self) -> RowKey:
+        return tuple([part.decode() for part in self[5:]])
+
+    @property
+    def plain(self) -> Secret | None:
+        return Secret(self[2]) if self[2] else None
+
+    @property
+    def cell(self) -> Cell | None:
+        return cell_of(self[3], self[4])
+
+    @property
+    def unfit(self) -> str:
+        return ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its values, for the size of batches."""
+        return len(self[2] or b"") + len(self[3] or b"")

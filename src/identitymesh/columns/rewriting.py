@@ -149,7 +149,7 @@ def _rewritten(cipher: Cipher, row: Row, value: Secret, report: PlaceReport) -> 
         return Change(row, cell=cipher.encrypt(row.key, value))
     except ColumnValueRefused as refused:
         report.refused += 1
-        report.note(row.key, refused.message)
+        report.note(row.key, refused.message.partition(": ")[2])
         return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Callable, Sequence
 
-from identitymesh.columns.places import Change, Counts, Row, RowPlace, State
+from identitymesh.columns.places import Change, Counts, ReadRow, Row, RowPlace, State, cell_of
 from identitymesh.columns.session import (
     Position,
     Session,
@@ -74,7 +74,7 @@ class KeyValueRow:
         place = self._place
         plain = found.get(place.row)
         cells = [_unhex(found.get(name)) for name in (place.encrypted, place.nonce)]
-        return Row(found, (place.row,), (place.row,), Secret(plain) if plain else None, cells[0], cells[1])
+        return ReadRow(found, (place.row,), (place.row,), Secret(plain) if plain else None, cell_of(*cells))
 
     def scan(self, which: Which, after: Position | None, limit: int) -> list[Row]:  # noqa: ARG002 - it has one row
         return [] if after is not None else self._chosen(which, self._row(self._read()))
@@ -88,7 +88,7 @@ class KeyValueRow:
             Which.PENDING: row.plain is not None and row.cell is None,
             Which.FILLED: row.plain is not None or row.cell is not None,
             Which.ENCRYPTED: row.cell is not None,
-            Which.COMPATIBLE: row.cell is not None and row.nonce is not None,
+            Which.COMPATIBLE: row.cell is not None and row.cell.nonce is not None,
         }
         return [row] if wanted[which] else []
 
@@ -147,6 +147,9 @@ class KeyValueRow:
         self._put(self._place.nonce, None)
         forget_state(self._session, state.place)
 
+    def size(self) -> int:
+        return 1
+
     def count(self) -> Counts:
         row = self._row(self._read())
         encrypted = row.cell is not None
@@ -154,7 +157,7 @@ class KeyValueRow:
             rows=1,
             plain=int(row.plain is not None),
             encrypted=int(encrypted),
-            sealed=int(encrypted and row.nonce is None),
+            sealed=int(row.cell is not None and row.cell.nonce is None),
             pending=int(row.plain is not None and not encrypted),
         )
 

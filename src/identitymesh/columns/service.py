@@ -16,7 +16,7 @@ from pathlib import Path
 
 from identitymesh.columns import encrypting, rewriting
 from identitymesh.columns.encrypting import DROPPED, ENCRYPTED, ROTATING, UPGRADING
-from identitymesh.columns.formats import Cipher, Format
+from identitymesh.columns.formats import Cipher, Format, pooled_random
 from identitymesh.columns.hints import after_decrypt, after_drop, after_encrypt, after_rotation, after_upgrade
 from identitymesh.columns.keys import ColumnKey, load_key
 from identitymesh.columns.opening import Work, compare, open_plan, settle_key
@@ -40,12 +40,12 @@ def _working(plan: Plan, *, checking_drop: bool = False) -> Iterator[tuple[Work,
 
 
 def _cipher(plan: Plan, key: ColumnKey, target: Target) -> Cipher:
-    return Cipher(key, *target.place.bound_to, plan.format)
+    return Cipher(key, *target.place.bound_to, plan.format, random=pooled_random())
 
 
 def _watch(report: Report, phase: str, target: Target) -> Callable[[int], None]:
-    total = target.count()
-    return lambda done: report(phase, target.place.name, done, max(total.plain, total.encrypted))
+    total = target.size()
+    return lambda done: report(phase, target.place.name, done, max(total, done))
 
 
 def encrypt(
@@ -288,7 +288,10 @@ def rotate_key(plan: Plan, new_key: Path, *, report: Report = unwatched) -> Outc
             state = states[target.place.name]
             found = PlaceReport(target.place.name, format=state.form, key_id=new.id)
             form = Format(state.form)
-            ciphers = (Cipher(old, *target.place.bound_to, form), Cipher(new, *target.place.bound_to, form))
+            ciphers = (
+                Cipher(old, *target.place.bound_to, form),
+                Cipher(new, *target.place.bound_to, form, random=pooled_random()),
+            )
             if state.step == ROTATING or state.key_check != new.check:
                 state = rewriting.rotate(
                     work.session, target, ciphers, state, report=found, progress=_watch(report, "rotating", target)

@@ -111,6 +111,10 @@ class Target(Protocol):
         """Inside a transaction: nobody else writes this place before it ends."""
         ...
 
+    def size(self) -> int:
+        """About how many rows there are; cheap."""
+        ...
+
     def count(self) -> Counts: ...
 
     def drop_plain(self, state: State) -> None:

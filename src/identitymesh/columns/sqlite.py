@@ -18,7 +18,7 @@ from urllib.parse import quote as url_quote
 
 from identitymesh.columns.addresses import SqliteAddress
 from identitymesh.columns.failures import translated
-from identitymesh.columns.places import Change, ColumnPlace, Counts, Row, State
+from identitymesh.columns.places import Change, ColumnPlace, Counts, ReadRow, Row, State, cell_of
 from identitymesh.columns.session import (
     SIDE_TABLE,
     Position,
@@ -304,7 +304,16 @@ class SqliteColumn:
         key = tuple([bytes(part or b"").decode("utf-8", "backslashreplace") for part in found[4:width]])
         unfit = "" if kind in {"text", "blob", "null"} else f"it is of the type {kind}, not text"
         address = found[width:]
-        return Row(address, address, key, Secret(plain) if plain else None, _bytes(encrypted), _bytes(nonce), unfit)
+        cell = cell_of(_bytes(encrypted), _bytes(nonce))
+        seen = (bytes(plain) if plain else None, encrypted, nonce)
+        return ReadRow(
+            (*address, *(seen if self._has_plain else seen[1:])),
+            address,
+            key,
+            Secret(plain) if plain else None,
+            cell,
+            unfit,
+        )
 
     def write(self, changes: Sequence[Change], state: State | None) -> int:
         connection, written = self._session.connection, 0
@@ -325,17 +334,11 @@ class SqliteColumn:
         tests += [f"{self._encrypted} IS ?", f"{self._nonce} IS ?"]
         return " AND ".join(tests)
 
-    def _seen(self, row: Row) -> list[Any]:
-        seen: list[Any] = list(row.address)
-        if self._has_plain:
-            seen.append(row.plain.reveal() if row.plain else None)
-        return [*seen, row.encrypted, row.nonce]
-
     def _write_cells(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> int:
         statement = f"UPDATE {self._table} SET {self._encrypted} = ?, {self._nonce} = ? WHERE {self._same()}"  # noqa: S608
         with translated(self._session.describe()):
             return connection.executemany(
-                statement, ([*(change.cell or (None, None)), *self._seen(change.row)] for change in changes)
+                statement, ([*(change.cell or (None, None)), *change.row.address] for change in changes)
             ).rowcount
 
     def _write_plain(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> int:
@@ -345,10 +348,13 @@ class SqliteColumn:
         with translated(self._session.describe()):
             written = connection.executemany(
                 statement,
-                ([change.plain.reveal() if change.plain else None, *self._seen(change.row)] for change in changes),
+                ([change.plain.reveal() if change.plain else None, *change.row.address] for change in changes),
             ).rowcount
         self._session.execute(f"DELETE FROM {SIDE_TABLE} WHERE place = '{_OURS}'")  # noqa: S608
         return written
+
+    def size(self) -> int:
+        return int(self._session.execute(f"SELECT count(*) FROM {self._table}")[0][0])  # noqa: S608 - quoted
 
     def count(self) -> Counts:
         plain = f"coalesce(length({self._plain}), 0) > 0" if self._has_plain else "0"

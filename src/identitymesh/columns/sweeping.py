@@ -49,12 +49,8 @@ def batches(target: Target, which: Which, after: Position | None) -> Iterator[li
 
 
 def _next_limit(rows: list[Row]) -> int:
-    size = sum(_size(row) for row in rows)
+    size = sum([row.size for row in rows])
     return max(1, min(LARGEST_BATCH, BATCH_BYTES * len(rows) // max(1, size)))
-
-
-def _size(row: Row) -> int:
-    return (len(row.plain.reveal()) if row.plain is not None else 0) + len(row.encrypted or b"")
 
 
 def sweep(
