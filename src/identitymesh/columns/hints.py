@@ -16,8 +16,8 @@ _BESIDE = (
 )
 _PURGE = {
     "postgresql": (
-        "The dropped values are still in the table's pages until it is rewritten: VACUUM FULL {tables}",
-        "then CHECKPOINT. Until they are recycled, old WAL segments and replication slots hold them too.",
+        "The dropped values are in the pages of their tables, and samples in the statistics, until you rewrite these:",
+        "VACUUM FULL {tables}; VACUUM FULL pg_statistic; CHECKPOINT. Old WAL segments hold them until they are reused.",
     ),
     "sqlite": (
         "Free pages may still hold dropped values until the file is rewritten: VACUUM",
