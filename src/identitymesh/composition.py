@@ -116,7 +116,7 @@ def open_installation(
         told = (*unlogged, *(f"{one.message}. {one.hint}" for one in findings))
         engine, rotation, running = _engine(settings, database, secrets, actor, clock or _now)
         bundles = Bundles(SqlSecretRows(database), secrets, actor)
-        keeping = Keeping(database, secrets, actor)
+        keeping = Keeping(database, secrets, actor, settings.means)
         yield Installation(
             settings, secrets, KeyCustody(station), engine, actor, told, rotation, bundles, keeping, running
         )
@@ -320,6 +320,7 @@ def _patient(installation: Installation, database: Database) -> Patient:
         connectors=installation.engine.connectors,
         rotations=installation.rotation.rotations,
         continuity=Continuity(database, installation.actor),
+        check_provider=installation.secrets.check_provider,
         told=installation.findings,
     )
 

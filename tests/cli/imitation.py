@@ -293,8 +293,11 @@ class FakeSecrets:
             for ref in self.stored
         ]
 
-    def delete(self, ref: SecretReference, *, actor: str) -> None:
+    def delete(self, ref: SecretReference, *, actor: str, purge: bool = False) -> None:
         del self.stored[ref.text]
+
+    def follow(self, ref: SecretReference, *, pinned: bool, actor: str) -> None:
+        self.about["follow"] = "pinned" if pinned else "current"
 
     def verify(self, *, actor: str) -> Sequence[VerifyResult]:
         results = [VerifyResult(ref, "connectors", 1) for ref in self.stored]

@@ -91,6 +91,7 @@ CALLS = {
     "secrets export": ["secrets", "export", "--to", "{new}", "--recipient", "age1x"],
     "secrets import": ["secrets", "import", "{file}", "--identity", "{key}"],
     "secrets retire": ["secrets", "retire"],
+    "secrets follow": ["secrets", "follow", REF, "--pinned"],
 }
 
 

@@ -23,13 +23,16 @@ from identitymesh.secrets.opentest import Attempt, try_in_fresh_process
 from identitymesh.secrets.protectors import Means, Place, SlotClass, find_protector, known_types, traits_of
 from identitymesh.secrets.slots import dpapi
 from tests.house_rules.repository import ROOT
+from tests.secrets.providers.keyvault import CLIENT, Azure
 from tests.secrets.windows import Machine
+from tests.servers.azure import StoredKey
+from tests.servers.https import Answer
 from tests.servers.process import need
 from tests.servers.swtpm import SoftwareTpm
 
 SLOT = "5b0c5a5e-6a1c-4c57-9d3f-1f9d1f0b7a10"
-TYPES = ["dpapi", "host-file", "passphrase", "recovery", "systemd-creds", "tpm2"]
-GUARDED = ["dpapi", "passphrase", "systemd-creds", "tpm2"]
+TYPES = ["azure-key-vault", "dpapi", "host-file", "passphrase", "recovery", "systemd-creds", "tpm2"]
+GUARDED = ["azure-key-vault", "dpapi", "passphrase", "systemd-creds", "tpm2"]
 
 
 @dataclass
@@ -62,6 +65,13 @@ def chips() -> Iterator[tuple[SoftwareTpm, SoftwareTpm]]:
     yield one, two
     one.stop()
     two.stop()
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
+    found = Azure.start(tmp_path_factory.mktemp("azure"))
+    yield found
+    found.stop()
 
 
 @pytest.fixture
@@ -101,6 +111,11 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
         one, two = request.getfixturevalue("chips")
         place = replace(place, means=Means(tpm2_tcti=one.tcti))
         away = lambda at: replace(at, means=Means(tpm2_tcti=two.tcti))  # noqa: E731
+    if request.param == "azure-key-vault":
+        azure = request.getfixturevalue("azure")
+        one, two = (azure.key_settings(azure.vault()) for _ in range(2))
+        place = replace(place, means=Means(azure=one))
+        away = lambda at: replace(at, means=Means(azure=two))  # noqa: E731
     if request.param == "dpapi":
         request.getfixturevalue("windows")
     return Case(request.param, place, identity, away)
@@ -115,7 +130,7 @@ def test_every_type_is_known_and_says_what_it_is() -> None:
     classes = {slot_type: traits_of(slot_type).slot_class for slot_type in TYPES}
     assert classes["recovery"] is SlotClass.RECOVERY
     assert classes["passphrase"] is SlotClass.ATTENDED
-    assert {classes[one] for one in ("host-file", "systemd-creds", "tpm2", "dpapi")} == {SlotClass.UNATTENDED}
+    assert {classes[one] for one in TYPES if one not in ("recovery", "passphrase")} == {SlotClass.UNATTENDED}
     assert min(TYPES, key=lambda one: traits_of(one).strength) == "host-file"
 
 
@@ -142,7 +157,7 @@ def test_a_fresh_process_does_not_open_it_elsewhere(case: Case) -> None:
     assert case.identity.reveal_text() not in problem
 
 
-@only("dpapi", "host-file", "passphrase", "systemd-creds", "tpm2")
+@only("azure-key-vault", "dpapi", "host-file", "passphrase", "systemd-creds", "tpm2")
 def test_elsewhere_it_is_refused_in_words(case: Case) -> None:
     place = case.elsewhere(case.guard())
     with pytest.raises(KeyringError) as refused:
@@ -151,7 +166,7 @@ def test_elsewhere_it_is_refused_in_words(case: Case) -> None:
     assert "connectors" in refused.value.message
 
 
-@only("dpapi", "host-file", "passphrase", "systemd-creds", "tpm2")
+@only("azure-key-vault", "dpapi", "host-file", "passphrase", "systemd-creds", "tpm2")
 def test_missing_is_missing_and_nothing_is_made(case: Case) -> None:
     before = sorted(case.place.host.iterdir())
     protector = find_protector(case.type, case.place)
@@ -179,7 +194,7 @@ def test_every_tampering_is_refused(case: Case) -> None:
         assert found == case.identity
 
 
-@only("systemd-creds", "tpm2", "dpapi")
+@only("azure-key-vault", "systemd-creds", "tpm2", "dpapi")
 def test_moved_to_another_slot_or_keyring_it_does_not_open(case: Case) -> None:
     place = case.guard()
     with pytest.raises(KeyringError):
@@ -293,6 +308,87 @@ def test_a_chip_is_left_as_it_was(case: Case) -> None:
         assert find_protector("tpm2", place).identity() == case.identity
         with pytest.raises(KeyringError):
             find_protector("tpm2", replace(place, slot="x")).identity()
+
+
+# Azure Key Vault
+
+
+def key_of(case: Case, azure: Azure) -> list[StoredKey]:
+    """The versions of the key that the case wraps with."""
+    settings = case.place.means.azure
+    assert settings is not None
+    return next(vault.keys["identitymesh"] for vault in azure.vaults if settings.key_id.startswith(vault.url))
+
+
+def refused(place: Place) -> KeyringError:
+    with pytest.raises(KeyringError) as found:
+        find_protector("azure-key-vault", place).identity()
+    assert found.value.hint
+    return found.value
+
+
+@only("azure-key-vault")
+def test_abuse_29_the_version_of_the_key_is_pinned(case: Case, azure: Azure) -> None:
+    place = case.guard()
+    vault = next(one for one in azure.vaults if one.keys.get("identitymesh") is key_of(case, azure))
+    pinned = json.loads(place.guarded or b"")["key"]
+    assert pinned == f"{vault.url}/keys/identitymesh/{vault.keys['identitymesh'][0].version}"
+    newer = vault.make_key("identitymesh")
+    assert find_protector("azure-key-vault", place).identity() == case.identity
+    moved = json.dumps(json.loads(place.guarded or b"") | {"key": newer}).encode()
+    refused(replace(place, guarded=moved))
+
+
+@only("azure-key-vault")
+def test_abuse_29_a_key_that_is_disabled_deleted_or_purged_opens_nothing_and_is_named(case: Case, azure: Azure) -> None:
+    place = case.guard()
+    (key,) = key_of(case, azure)
+    vault = next(one for one in azure.vaults if one.keys.get("identitymesh") is key_of(case, azure))
+    key.enabled = False
+    assert "403" in refused(place).message
+    key.enabled, key.expires = True, 1
+    assert find_protector("azure-key-vault", place).identity() == case.identity  # it may not wrap any more, but unwrap
+    with pytest.raises(KeyringError):
+        find_protector("azure-key-vault", case.place).guard(case.identity)
+    vault.gone_keys["identitymesh"] = vault.keys.pop("identitymesh")
+    assert "no such key" in refused(place).message
+    vault.gone_keys.clear()
+    assert "no such key" in refused(place).message
+
+
+@only("azure-key-vault")
+def test_abuse_29_a_vault_that_is_away_or_refuses_is_named(case: Case, azure: Azure) -> None:
+    place = case.guard()
+    for vault in azure.vaults:
+        vault.weather.answer = Answer(503, {"error": {"code": "Unavailable", "message": "no"}})
+    try:
+        assert "503" in refused(place).message
+    finally:
+        for vault in azure.vaults:
+            vault.weather.answer = None
+    vault = next(one for one in azure.vaults if one.keys.get("identitymesh") is key_of(case, azure))
+    with vault.when(revoked={CLIENT}):
+        assert "403" in refused(place).message
+    assert find_protector("azure-key-vault", place).identity() == case.identity
+
+
+@only("azure-key-vault")
+def test_a_row_does_not_choose_whom_this_host_asks(case: Case, azure: Azure) -> None:
+    place = case.guard()
+    elsewhere = azure.vault()
+    key = elsewhere.make_key("identitymesh")
+    changed = json.dumps(json.loads(place.guarded or b"") | {"key": key}).encode()
+    assert "another vault" in refused(replace(place, guarded=changed)).message
+    assert elsewhere.asked == []
+
+
+@only("azure-key-vault")
+def test_no_secret_of_a_keyring_opens_a_slot(case: Case) -> None:
+    settings = case.place.means.azure
+    assert settings is not None
+    settings = settings.model_copy(update={"client_secret_file": None, "client_secret": "secret://azure/client"})
+    with pytest.raises(KeyringError, match=r"azure_key_vault\.client_secret_file"):
+        find_protector("azure-key-vault", replace(case.place, means=Means(azure=settings))).guard(case.identity)
 
 
 # DPAPI

@@ -75,7 +75,10 @@ def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
         ('[secrets]\nproviders = "database"\n', "unknown setting secrets.providers in {file} | Did you mean"),
         ("databases = 1\n", "unknown setting databases in"),
         ("database = 1\n", "unknown setting database in"),
-        ('[secrets]\nprovider = "dpapi"\n', "secrets.provider in {file}: unknown provider 'dpapi'; known: database"),
+        (
+            '[secrets]\nprovider = "dpapi"\n',
+            "secrets.provider in {file}: unknown provider 'dpapi'; known: azure",
+        ),
         ("[secrets]\nallow_value_argument = 3\n", "secrets.allow_value_argument in {file}: Input should be a valid"),
         ('[logging]\nlevel = "loud"\n', "logging.level in {file}: Input should be 'debug', 'info'"),
         ("[database]\nurl = 3\n", "database.url in {file}: Input should be a valid string"),

@@ -148,6 +148,9 @@ def delete(
     *,
     reference: Reference,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="For ever, also where a vault keeps what is deleted for a while.")
+    ] = False,
 ) -> None:
     """Delete a credential with its history. Asks first on a terminal."""
     session = session_of(ctx)
@@ -155,11 +158,31 @@ def delete(
     with session.installation() as installation:
         if not yes and _somebody_is_there(session):
             _make_sure(ref, installation.secrets.list())
-        installation.secrets.delete(ref, actor=installation.actor)
+        installation.secrets.delete(ref, actor=installation.actor, purge=purge)
     if session.out.json:
         session.out.document({"reference": ref.text, "deleted": True})
     else:
         session.out.line(f"{ref.text} is deleted", style="green")
+
+
+def follow(
+    ctx: typer.Context,
+    *,
+    reference: Reference,
+    pinned: Annotated[
+        bool, typer.Option("--pinned/--current", help="Use what was set here, or what the vault calls current.")
+    ] = False,
+) -> None:
+    """Whether a version that somebody sets in the vault itself is used from then on. It is, unless pinned."""
+    session = session_of(ctx)
+    ref = parse(reference)
+    with session.installation() as installation:
+        installation.secrets.follow(ref, pinned=pinned, actor=installation.actor)
+    if session.out.json:
+        session.out.document({"reference": ref.text, "follow": "pinned" if pinned else "current"})
+    else:
+        told = "stays with the version that was set here" if pinned else "follows the vault's current version"
+        session.out.line(f"{ref.text} {told}", style="green")
 
 
 def _somebody_is_there(session: Session) -> bool:

@@ -62,6 +62,7 @@ def _lines(found: SecretUsage) -> list[tuple[str, str]]:
         ("description", secret.description or "-"),
         ("change every", plural(secret.cadence_days, "day") if secret.cadence_days else "-"),
         ("version", f"{secret.current_version or '-'}{pending}"),
+        ("in a vault", f"follow: {secret.follow}"),
         ("created", local_time(secret.created)),
         ("changed", local_time(secret.changed)),
         ("last used", used),

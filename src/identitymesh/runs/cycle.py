@@ -244,6 +244,7 @@ class Cycle:
         watched = {name for name, _ in self._rules.watched}
         chosen.sort(key=lambda one: one.name not in watched)  # what is free is known once these are read
         secrets.prepare(self._current.definition.connectors.values())
+        self.recorded.notes += secrets.notes()
         for connector in chosen:
             try:
                 self._import_connector(work, connector, secrets)
@@ -358,6 +359,10 @@ class RunSecrets:
     def prepare(self, connectors: Iterable[ConnectorDefinition]) -> None:
         """Record the openings of all these in one transaction."""
         self._credentials.prepare([needs(one) for one in connectors if one.secrets])
+
+    def notes(self) -> list[str]:
+        """For the report."""
+        return self._credentials.notes()
 
     def open(self, connector: ConnectorDefinition) -> Facade:
         """The connector behind its facade; nothing is connected yet."""

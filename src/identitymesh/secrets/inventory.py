@@ -37,6 +37,7 @@ class SecretProperties:
     last_used_by: str | None
     expires: datetime | None = None
     problem: str | None = None
+    follow: str = "current"
 
 
 Findings = Mapping[str, Mapping[Wanted, Held | MeshError]]
@@ -182,4 +183,5 @@ def _properties(row: LedgerRow, session: KeyringSession) -> SecretProperties:
         expires=row.expires,
         last_used_by=row.last_used_by,
         problem=problem,
+        follow=row.follow,
     )

@@ -38,6 +38,11 @@ class Release:
     answer: Held | MeshError
     followed: Followed | None = None
 
+    @property
+    def stale(self) -> int:
+        """Seconds since the provider gave it, where it does not answer now; else 0."""
+        return 0 if isinstance(self.answer, MeshError) else self.answer.stale
+
     def open(self) -> Secret:
         """The value.
 

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from identitymesh.errors import KeyringBroken
 from identitymesh.redaction import Secret
 from identitymesh.secrets import slots
+from identitymesh.secrets.azure.settings import AzureKeyVaultSettings
 from identitymesh.secrets.vaults import OpenBaoSettings
 
 HOST_FILE: Final = "host-file"
@@ -49,7 +50,12 @@ class Means:
     tpm2_tcti: str = ""
     credentials: Path | None = None  # $CREDENTIALS_DIRECTORY: what the service manager delivered to this process
     openbao: OpenBaoSettings | None = None
+    azure: AzureKeyVaultSettings | None = None
     systemd_secret: Path | None = None  # $SYSTEMD_CREDENTIAL_SECRET: another file for the host key of systemd-creds
+
+    def vaults(self) -> Means:
+        """What belongs to providers alone: it is the same for the folder of a drill."""
+        return Means(azure=self.azure, openbao=self.openbao)
 
 
 NO_MEANS: Final = Means()

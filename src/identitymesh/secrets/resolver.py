@@ -60,6 +60,7 @@ class RunCredentials:
         self._actor = actor
         self._run = run
         self._prepared: dict[OpenRequest, Release] = {}
+        self._stale: dict[str, int] = {}
         self._handed: dict[str, dict[str, str | None]] = {}  # connector: ref: version
 
     def prepare(self, connectors: Sequence[ConnectorSecrets]) -> None:
@@ -70,6 +71,15 @@ class RunCredentials:
         """
         requests = [one.request(name) for one in connectors for name in one.fields]
         self._prepared.update(self._store.prepare(requests, actor=self._actor, run=self._run))
+        self._stale |= {one.ref.text: release.stale for one, release in self._prepared.items() if release.stale}
+
+    def notes(self) -> list[str]:
+        """What a report should say of how the values were come by."""
+        if not self._stale:
+            return []
+        oldest = max(self._stale.values())
+        named = ", ".join(sorted(self._stale)[:5]) + (", …" if len(self._stale) > 5 else "")
+        return [f"the vault does not answer; {named}: used as read up to {oldest} seconds ago"]
 
     def source(self, connector: ConnectorSecrets) -> Credentials:
         """What the connector is given: a call with the field's path answers its value."""

@@ -36,7 +36,7 @@ from identitymesh.secrets.lookup import Looked, look, note
 from identitymesh.secrets.memory import KeyringMemory
 from identitymesh.secrets.openings import OpenRequest, Release, judge, judge_usual, missing, told
 from identitymesh.secrets.protectors import NO_MEANS, Means
-from identitymesh.secrets.providers import PINNED, Finding, Providers, Setup, wanted
+from identitymesh.secrets.providers import CURRENT, PINNED, Finding, Providers, Setup, wanted
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import InstallationRow, LedgerRow, SecretRows, SecretTransaction, SecretView
 from identitymesh.secrets.sealing import check_value
@@ -287,6 +287,30 @@ class SecretStore:
         return self._inventory.verify(actor)
 
     # Provider
+
+    def check_provider(self) -> None:
+        """Ask the active provider something that shows that it answers, and answers to us.
+
+        Raises:
+            ProviderError: it does not.
+        """
+        with self._rows.read() as view:
+            active = installation(view).provider
+        self.providers.find(active).check(self._rows)
+
+    def follow(self, ref: SecretReference, *, pinned: bool, actor: str) -> None:
+        """Whether a vault's own current version of a secret is used, or the one that was set here.
+
+        Raises:
+            SecretMissing: there is none.
+        """
+        with self._rows.write() as transaction:
+            row = transaction.lock_ledger(ref.text)
+            if row is None:
+                raise missing(ref.text)
+            transaction.put_ledger(replace(row, follow=PINNED if pinned else CURRENT))
+            payload = {"before": row.follow, "after": PINNED if pinned else CURRENT}
+            transaction.audit([Record("secret.pin", ref.text, actor, payload=payload)])
 
     def settle_provider(self, wanted: str, *, actor: str) -> Sequence[Finding]:
         """Let the setting choose the provider while nothing is stored; later only say that they differ.

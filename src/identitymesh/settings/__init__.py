@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError
 
 from identitymesh.errors import SettingsError
 from identitymesh.redaction import Secret
+from identitymesh.secrets.azure.settings import AzureKeyVaultSettings
 from identitymesh.secrets.private_files import UnsafeFile, read_private
 from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.vaults import OpenBaoSettings
@@ -44,6 +45,14 @@ HOST: Final = "host"
 NOTIFY_SOCKET: Final = "NOTIFY_SOCKET"
 PASSWORD_MODES: Final = (0o400, 0o600)
 MAX_PASSWORD_BYTES: Final = 4096
+
+# What Azure Kubernetes Service sets for a pod; a setting outranks it.
+WORKLOAD_IDENTITY: Final = {
+    "tenant_id": "AZURE_TENANT_ID",
+    "client_id": "AZURE_CLIENT_ID",
+    "token_file": "AZURE_FEDERATED_TOKEN_FILE",
+    "authority": "AZURE_AUTHORITY_HOST",
+}
 
 TEMPLATE: Final = """\
 # Settings of Identity Mesh. Every name can also be given as a variable: IDENTITYMESH_DATABASE__URL.
@@ -73,6 +82,10 @@ provider = "database"
 # role_id = "..."
 # secret_id = "secret://openbao/secret-id"      # a secret of the keyring application
 
+[azure_key_vault]                               # the provider azure-key-vault; see docs/howto/azure-key-vault.md
+# vault_uri = "https://contoso-im.vault.azure.net"
+# credential = "managed-identity"
+
 [logging]
 # level = "info"                                # debug, info, warning or error
 # format = "console"                            # or "json"
@@ -91,6 +104,7 @@ class _Levels(BaseSettings):
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     history: HistorySettings = Field(default_factory=HistorySettings)
     openbao: OpenBaoSettings = Field(default_factory=OpenBaoSettings)
+    azure_key_vault: AzureKeyVaultSettings = Field(default_factory=AzureKeyVaultSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
 
 
@@ -101,6 +115,7 @@ _PARTS: Final[Mapping[str, type[BaseModel]]] = {
     "schedule": ScheduleSettings,
     "history": HistorySettings,
     "openbao": OpenBaoSettings,
+    "azure_key_vault": AzureKeyVaultSettings,
     "logging": LoggingSettings,
 }
 
@@ -115,6 +130,7 @@ class Settings(Part):
     schedule: ScheduleSettings
     history: HistorySettings
     openbao: OpenBaoSettings
+    azure_key_vault: AzureKeyVaultSettings
     logging: LoggingSettings
     means: Means = NO_MEANS
     notify_socket: str | None = None  # where systemd wants to be told how a service goes
@@ -203,6 +219,7 @@ def load(folder: Path | None = None, *, environment: Mapping[str, str] = os.envi
         schedule=levels.schedule,
         history=levels.history,
         openbao=levels.openbao,
+        azure_key_vault=levels.azure_key_vault,
         logging=levels.logging,
         means=_means(levels, folder, environment),
         notify_socket=environment.get(NOTIFY_SOCKET),
@@ -210,14 +227,21 @@ def load(folder: Path | None = None, *, environment: Mapping[str, str] = os.envi
 
 
 def _means(levels: _Levels, folder: Path, environment: Mapping[str, str]) -> Means:
-    """What systemd says in variables of its own belongs to protectors, too."""
+    """What systemd, and a cluster's workload identity, say in variables of their own belongs to protectors, too."""
     paths = {"credentials": "CREDENTIALS_DIRECTORY", "systemd_secret": "SYSTEMD_CREDENTIAL_SECRET"}
     found = {name: Path(environment[variable]) for name, variable in paths.items() if environment.get(variable)}
+    azure = levels.azure_key_vault
+    if azure.credential == "workload-identity":
+        told = {name: environment.get(variable) for name, variable in WORKLOAD_IDENTITY.items()}
+        azure = azure.model_copy(
+            update={name: value for name, value in told.items() if value and not getattr(azure, name)}
+        )
     return Means(
         tpm2_tcti=levels.slots.tpm2_tcti,
         credentials=found.get("credentials"),
         systemd_secret=found.get("systemd_secret"),
         openbao=levels.openbao.below(folder),
+        azure=azure.below(folder),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy import func, select
 
 from identitymesh.definition.reading import ConnectorDefinition
-from identitymesh.errors import MeshError
+from identitymesh.errors import MeshError, ProviderError
 from identitymesh.runs.secret_usage import due, orphans, usage
 from identitymesh.secrets.custody.service import KeyCustody
 from identitymesh.secrets.inventory import SecretProperties
@@ -32,6 +32,7 @@ from identitymesh.storage.tables.audit import audit
 BACKUP_AGE: Final = timedelta(days=7)
 DRILL_AGE: Final = timedelta(days=90)
 CLOCK_SKEW: Final = timedelta(minutes=2)
+STALE_SINCE: Final = timedelta(days=1)
 STALLED: Final = timedelta(hours=1)
 OPEN_TO_OTHERS: Final = 0o077
 
@@ -57,6 +58,7 @@ class Patient:
     connectors: Callable[[], Sequence[ConnectorDefinition]]
     rotations: Callable[[], Sequence[RotationRow]]
     continuity: Continuity
+    check_provider: Callable[[], None]
     told: Sequence[str]  # what opening it had to say: a provider that differs
 
 
@@ -65,7 +67,7 @@ def examine(patient: Patient) -> Sequence[Finding]:
     found: list[Finding] = [
         Finding("settings", told, "identitymesh secrets list, then correct identitymesh.toml") for told in patient.told
     ]
-    around_keys = (_keyrings, _slots, _rows, _lost_slots, _secrets, _rotations)
+    around_keys = (_keyrings, _slots, _rows, _lost_slots, _provider, _secrets, _rotations)
     for check in (*around_keys, _files, _backups, _pause, _schedules, _clock):
         try:
             found += check(patient)
@@ -155,6 +157,22 @@ def _lost_slots(patient: Patient) -> Iterator[Finding]:
             what = f"{event.detail['label']} ({event.detail['type']})"
             message = f"keyring {event.detail['keyring']}: the slot {what} was perhaps lost with its host"
             yield Finding("lost-slot", message, f"identitymesh keys slots remove {slot}")
+
+
+def _provider(patient: Patient) -> Iterator[Finding]:
+    """The active provider is really asked; what it says against that is a finding with its own words."""
+    try:
+        patient.check_provider()
+    except ProviderError as error:
+        yield Finding(error.code, str(error), error.hint or "docs/howto/azure-key-vault.md")
+    since = datetime.now(UTC) - STALE_SINCE
+    stale = (audit.c.at > since) & audit.c.action.in_(["secret.open", "secret.reveal"])
+    query = select(func.count()).where(stale & audit.c.payload.contains('"stale_seconds"'))
+    with patient.database.read() as connection:
+        count = connection.scalar(query)
+    if count:
+        message = f"{count} openings since {since:%Y-%m-%d %H:%M} UTC used values of a vault that did not answer"
+        yield Finding("served-stale", message, "see to the vault, then: identitymesh doctor")
 
 
 def _secrets(patient: Patient) -> Iterator[Finding]:

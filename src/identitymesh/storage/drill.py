@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from identitymesh.redaction import Secret
+from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.database import open_database
 from identitymesh.storage.restoring import Target, Wish, restore
@@ -34,8 +35,10 @@ class DrillReport:
         return not self.problems
 
 
-def drill(file: Path, recovery_key: Secret, actor: str) -> DrillReport:
+def drill(file: Path, recovery_key: Secret, actor: str, means: Means = NO_MEANS) -> DrillReport:
     """Restore a backup into a folder that nobody else may read, open every secret in it, and remove it all.
+
+    Secrets that lie in a vault are asked for there, with what ``means`` says of it.
 
     Raises:
         BackupRefused, KeyringError: it cannot be restored.
@@ -47,7 +50,7 @@ def drill(file: Path, recovery_key: Secret, actor: str) -> DrillReport:
         try:
             wish = Wish(recovery_key, unauthenticated=True)
             restored = restore(file, Target(database, folder / "host", "drill", actor), wish)
-            results = SecretStore(SqlSecretRows(database), folder / "host").verify(actor=actor)
+            results = SecretStore(SqlSecretRows(database), folder / "host", means.vaults()).verify(actor=actor)
         finally:
             database.close()
     finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from identitymesh.errors import UsageError
 from identitymesh.redaction import Secret
+from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.store import SecretStore
 from identitymesh.storage import backups
 from identitymesh.storage.backups import BACKUP, BackupReport
@@ -19,8 +20,9 @@ DRILL = "drill"
 class Keeping:
     """What is done now against what may happen later."""
 
-    def __init__(self, database: Database, secrets: SecretStore, actor: str) -> None:
+    def __init__(self, database: Database, secrets: SecretStore, actor: str, means: Means = NO_MEANS) -> None:
         self._database = database
+        self._means = means
         self._secrets = secrets
         self._actor = actor
         self._continuity = Continuity(database, actor)
@@ -47,7 +49,7 @@ class Keeping:
 
     def drill(self, file: Path, recovery_key: Secret) -> DrillReport:
         """Try a backup, and note when that succeeded."""
-        report = drill(file, recovery_key, self._actor)
+        report = drill(file, recovery_key, self._actor, self._means)
         if report.ok:
             self._continuity.note(DRILL, file=report.file, secrets=report.secrets, seconds=report.seconds)
         return report

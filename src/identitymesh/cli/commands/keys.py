@@ -136,7 +136,10 @@ def add(
     ctx: typer.Context,
     *,
     slot_type: Annotated[
-        str, typer.Option("--type", metavar="TYPE", help="host-file, systemd-creds, tpm2, dpapi or passphrase.")
+        str,
+        typer.Option(
+            "--type", metavar="TYPE", help="host-file, systemd-creds, tpm2, azure-key-vault, dpapi or passphrase."
+        ),
     ],
     keyring: Keyring = None,
     label: Label = None,

@@ -16,6 +16,7 @@ from identitymesh.cli.secret_actions import (
     Reference,
     delete,
     exists,
+    follow,
     get,
     list_secrets,
     store,
@@ -36,7 +37,7 @@ def register(app: typer.Typer) -> None:
     group.command("rotate", context_settings=TAKES_ANYTHING)(rotate)
     commands: Commands = {"get": get, "exists": exists, "list": list_secrets, "delete": delete, "verify": verify}
     commands |= {"show": show, "usage": show_usage, "due": show_due, "orphans": show_orphans}
-    commands |= {"retire": retire, "export": export_bundle, "import": import_bundle}
+    commands |= {"retire": retire, "follow": follow, "export": export_bundle, "import": import_bundle}
     for name, function in commands.items():
         group.command(name)(function)
 

@@ -1,0 +1,105 @@
+"""The settings ``azure_key_vault.*``: here, because providers and protectors do not know the settings module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from identitymesh.secrets.references import parse
+
+STALE_LIMIT: Final = 900
+CredentialKind = Literal["default", "managed-identity", "workload-identity", "client-secret", "certificate", "cli"]
+
+
+def _reference(text: str) -> str:
+    return parse(text).text
+
+
+def _https(text: str) -> str:
+    """``https://host`` with an optional port, and nothing else: a login in it would be in every log."""
+    parts = urlsplit(text)
+    if text and (
+        parts.scheme != "https" or not parts.hostname or "@" in parts.netloc or parts.path.strip("/") or parts.query
+    ):
+        raise ValueError("must be https://host, without a path, a query or a login")
+    return text.rstrip("/")
+
+
+def _key_id(text: str) -> str:
+    parts = urlsplit(text)
+    names = parts.path.strip("/").split("/")
+    if text and (parts.scheme != "https" or "@" in parts.netloc or len(names) not in (2, 3) or names[0] != "keys"):
+        raise ValueError("must be https://host/keys/name, or with its version https://host/keys/name/version")
+    return text.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_https)]
+
+
+class AzureKeyVaultSettings(BaseModel):
+    """The provider `azure-key-vault`, and slots of that type. What unlocks them comes from no vault."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    vault_uri: Url = Field("", description="`https://name.vault.azure.net`, the vault that holds the secrets.")
+    credential: CredentialKind = Field(
+        "default",
+        description="How to log in. `default` tries what the Azure SDK tries, in its order; a named one is that one "
+        "alone, and recommended.",
+    )
+    tenant_id: str = Field("", description="The directory of the login: client-secret, certificate, workload-identity.")
+    client_id: str = Field("", description="The application, or the user-assigned managed identity.")
+    client_secret: Annotated[str, AfterValidator(_reference)] | None = Field(
+        None, description="client-secret: a `secret://` reference of the keyring `application`. Not for slots."
+    )
+    client_secret_file: Path | None = Field(None, description="client-secret: instead, a file of mode 0400.")
+    certificate_file: Path | None = Field(
+        None, description="certificate: certificate and private key as PEM, in a file of mode 0400."
+    )
+    token_file: Path | None = Field(
+        None, description="workload-identity: the file with the federated token. Default: AZURE_FEDERATED_TOKEN_FILE."
+    )
+    authority: Url = Field("", description="Where to log in, for sovereign clouds. Default: login.microsoftonline.com.")
+    instance_discovery: bool = Field(
+        default=True, description="`false` for an authority that Microsoft does not know, such as Azure Stack."
+    )
+    ca_file: Path | None = Field(None, description="Where certificates must come from, if from no public authority.")
+    key_id: Annotated[str, AfterValidator(_key_id)] = Field(
+        "", description="For slots of type azure-key-vault: `https://name.vault.azure.net/keys/key`, an RSA key."
+    )
+    serve_stale_seconds: int = Field(
+        0, ge=0, le=STALE_LIMIT, description="While the vault does not answer, use what was read at most so long ago."
+    )
+
+    def below(self, folder: Path) -> AzureKeyVaultSettings:
+        """The same with absolute paths."""
+        names = ("client_secret_file", "certificate_file", "token_file", "ca_file")
+        given = {name: getattr(self, name) for name in names}
+        # Joined as paths, what a variable of the environment gave is text until here.
+        return self.model_copy(update={name: folder / Path(path) for name, path in given.items() if path is not None})
+
+    def missing(self, place: Literal["vault_uri", "key_id"]) -> str | None:
+        """The first setting that is missing for the provider (``vault_uri``) or for a slot (``key_id``)."""
+        secret = self.client_secret_file or (self.client_secret if place == "vault_uri" else None)
+        needed: dict[str, dict[str, object]] = {
+            "client-secret": {
+                "tenant_id": self.tenant_id,
+                "client_id": self.client_id,
+                "client_secret" if place == "vault_uri" else "client_secret_file": secret,
+            },
+            "certificate": {
+                "tenant_id": self.tenant_id,
+                "client_id": self.client_id,
+                "certificate_file": self.certificate_file,
+            },
+            "workload-identity": {
+                "tenant_id": self.tenant_id,
+                "client_id": self.client_id,
+                "token_file": self.token_file,
+            },
+        }
+        asked = {place: getattr(self, place), **needed.get(self.credential, {})}
+        return next((name for name, value in asked.items() if not value), None)
