@@ -8,13 +8,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import columns, custody, lines, synchronisation
+from bench import columns, custody, directories, lines, synchronisation
 from bench.lines import Line
 
 LINES: tuple[Callable[[], Line | list[Line]], ...] = (
     lines.help_of_the_program,
     synchronisation.two_hundred_thousand_people,
     synchronisation.a_million_people,
+    directories.read_a_directory,
+    directories.adds_to_a_directory,
     lines.creates_at_a_scim_service,
     lines.one_secret,
 )

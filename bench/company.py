@@ -100,7 +100,17 @@ def person(number: int) -> tuple[str, ...]:
 def company(
     folder: Path, people: int, crm: str, token: str, *, database_url: str | None = None
 ) -> Iterator[Installation]:
-    """A fresh installation with this many people in HR, nobody synchronised yet."""
+    """A fresh installation with this many people in HR and a SCIM service, nobody synchronised yet."""
+    secret = ("crm/token", token)
+    with installed(folder, people, DEFINITION.format(crm=crm), secret, database_url=database_url) as installation:
+        yield installation
+
+
+@contextmanager
+def installed(
+    folder: Path, people: int, definition: str, secret: tuple[str, str], *, database_url: str | None = None
+) -> Iterator[Installation]:
+    """The same with another definition; ``secret`` is the path and the value of what it needs."""
     with sqlite3.connect(folder / "hr.db") as connection:
         connection.execute(f"CREATE TABLE employees ({', '.join(f'{name} TEXT' for name in COLUMNS)})")
         connection.executemany(
@@ -110,11 +120,50 @@ def company(
     connection.close()
     initialise(folder, database_url, lambda _: None)
     with open_installation(folder) as installation:
-        installation.secrets.put(parse("secret://crm/token"), Secret(token), actor="bench")
+        path, value = secret
+        installation.secrets.put(parse(f"secret://{path}"), Secret(value), actor="bench")
         installation.engine.apply(
-            DEFINITION.format(crm=crm), source="bench", base=None, replace=False, release=False, allow_audience=()
+            definition, source="bench", base=None, replace=False, release=False, allow_audience=()
         )
         yield installation
+
+
+def definition_of_directory(url: str, bind_dn: str, base: str) -> str:
+    """The same people, to a directory over a connection in clear."""
+    text = DEFINITION.format(crm="")
+    _, rest = text.split("mesh:", 1)
+    rules, _ = rest.split("    - name: people", 1)
+    return f"""
+version: 1
+connectors:
+  hr:
+    type: sql
+    url: sqlite:///hr.db
+    objects: {{user: {{table: employees, key: id, watermark: changed}}}}
+  directory:
+    type: ldap
+    url: {url}
+    allow_cleartext: true
+    bind_dn: {bind_dn}
+    bind_password: secret://ldap/bind
+    objects: {{user: {{base: "{base}"}}}}
+mesh:{rules.rstrip()}
+    - name: people
+      connector: directory
+      object: user
+      create: true
+      correlate: employeeNumber
+      attributes:
+        dn: 'Concat("uid=", EscapeDN([employeeId]), ",{base}")'
+        objectClass: 'List("inetOrgPerson")'
+        uid: "[employeeId]"
+        employeeNumber: "[employeeId]"
+        givenName: "[givenName]"
+        sn: "[sn]"
+        cn: "[displayName]"
+        mail: "[mail]"
+        title: "[title]"
+"""
 
 
 def definition_of_files() -> str:
