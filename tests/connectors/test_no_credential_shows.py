@@ -19,9 +19,11 @@ import pytest
 from identitymesh.connectors.catalogue import kind
 from identitymesh.connectors.facade import Facade
 from identitymesh.errors import MeshError
+from identitymesh.redaction import Secret
 from tests.connectors.doubles import Credentials, facade
 from tests.connectors.servers import Asked, Reply, Service, people, web_server
 from tests.servers.postgresql import PostgresDatabase
+from tests.servers.slapd import Branch
 
 TOKEN = "tok-Zq8v5TnY2kLm4Rw7"
 WRONG = "Wr0ng-Passw0rd-9f8e7d"
@@ -106,6 +108,56 @@ def test_the_password_of_a_database(log: pytest.LogCaptureFixture, postgres_url:
         text = shown(opened, read_everything)
     assert ("refuses the login" in text) == (given == "wrong")
     assert_hidden(text + log.text + repr(kind("sql").settings.model_validate(settings)), password)
+
+
+@pytest.mark.parametrize("given", ["right", "wrong", "repeated"])
+def test_the_password_of_a_directory(log: pytest.LogCaptureFixture, branch: Branch, given: str) -> None:
+    password = {"right": branch.password, "wrong": WRONG, "repeated": WRONG}[given]
+    repeat = listening_as_directory(WRONG) if given == "repeated" else contextlib.nullcontext(branch.server.port)
+    with repeat as port:
+        settings = {
+            "type": "ldap",
+            "url": f"ldap://127.0.0.1:{port}",
+            "allow_cleartext": True,
+            "bind_dn": branch.bind_dn,
+            "bind_password": "secret://ldap/bind",
+            "timeout": 5,
+            "objects": {"user": {"base": branch.people}},
+        }
+        with facade(settings, Credentials(bind_password=password)) as opened:
+            text = shown(opened, read_everything)
+            text += shown(opened, lambda made: made.change_password("bind_password", Secret(WRONG + "2")))
+    assert ("refuses the login" in text) == (given != "right")
+    assert_hidden(text + log.text + repr(kind("ldap").settings.model_validate(settings)), password, WRONG + "2")
+
+
+@contextlib.contextmanager
+def listening_as_directory(refusal: str) -> Iterator[int]:
+    """A server that finds its root empty, and answers a login by repeating the password."""
+
+    def answer(number: int, kind: int, code: int, words: bytes = b"") -> bytes:
+        result = bytes((0x0A, 1, code, 4, 0, 4, len(words))) + words
+        body = bytes((2, 1, number, kind, len(result))) + result
+        return bytes((0x30, len(body))) + body
+
+    class Login(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while piece := self.request.recv(4096):
+                at = 2 if piece[1] < 0x80 else 2 + (piece[1] & 0x7F)
+                number, asked = piece[at + 2], piece[at + 3]
+                if asked == 0x63:  # a search
+                    self.request.sendall(answer(number, 0x65, 0))
+                elif asked == 0x60:  # a bind
+                    self.request.sendall(answer(number, 0x61, 49, f"you sent {refusal}".encode()))
+                else:
+                    return
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Login) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 401, 403, 409, 418, 500])

@@ -8,7 +8,6 @@ from typing import Any
 
 import ldap
 from ldap.controls.libldap import AssertionControl
-from ldap.ldapobject import SimpleLDAPObject
 
 from identitymesh.connectors.contract import (
     AttributeInfo,
@@ -29,7 +28,7 @@ from identitymesh.connectors.kinds.ldap.filters import at_least, both, equals
 from identitymesh.connectors.kinds.ldap.names import NotADn, split
 from identitymesh.connectors.kinds.ldap.passwords import change_password
 from identitymesh.connectors.kinds.ldap.reading import SCOPES, Ending, Request, Take, stream
-from identitymesh.connectors.kinds.ldap.session import Session
+from identitymesh.connectors.kinds.ldap.session import Connection, Session
 from identitymesh.connectors.kinds.ldap.settings import LdapObject, LdapSettings
 from identitymesh.connectors.kinds.ldap.values import write
 from identitymesh.connectors.kinds.ldap.watermarks import read_watermark, write_watermark
@@ -38,6 +37,7 @@ from identitymesh.model.attributes import Attributes, Value, values_of
 from identitymesh.redaction import Secret
 
 _ANYTHING = "(objectClass=*)"
+_READERS = 100
 _LOOKUP = 10  # entries; more than one is refused anyway
 
 
@@ -47,6 +47,7 @@ class LdapDirectory:
     def __init__(self, settings: LdapSettings, credentials: CredentialSource) -> None:
         self._settings = settings
         self._session = Session(settings, credentials)
+        self._readers: dict[tuple[str, tuple[str, ...], tuple[str, ...]], EntryReader] = {}
         self._change_password = partial(change_password, settings, credentials)
 
     def close(self) -> None:
@@ -188,7 +189,7 @@ class LdapDirectory:
     def _rename(self, dn: str, raw: Raw, moving: Rename, reader: EntryReader) -> tuple[str, Raw]:
         controls = [*self._guard(raw), *self._post_read(reader)]
 
-        def send(to: SimpleLDAPObject) -> int:
+        def send(to: Connection) -> int:
             return _int(to.rename(dn, moving.rdn, moving.parent, int(moving.delete_old), serverctrls=controls))
 
         failed = partial(translate_write, what="renaming an entry")
@@ -268,7 +269,14 @@ class LdapDirectory:
         return streams
 
     def _reader(self, selected: LdapObject, names: Sequence[str], *more: str) -> EntryReader:
-        return EntryReader(self._session.schema, selected.key, names, more)
+        """Rules ask for the same few sets of names again and again, so a reader learns each attribute once."""
+        wanted = (selected.key, tuple(names), more)
+        found = self._readers.get(wanted)
+        if found is None:
+            if len(self._readers) >= _READERS:
+                self._readers.clear()
+            found = self._readers[wanted] = EntryReader(self._session.schema, selected.key, names, more)
+        return found
 
     def _selected(self, object_class: str) -> LdapObject:
         selected = self._settings.objects.get(object_class)

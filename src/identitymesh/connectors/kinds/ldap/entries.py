@@ -48,7 +48,11 @@ class EntryReader:
             attributes = self._attributes(raw)
         except _Unreadable as fault:
             return BadEntry(str(fault), self.key(dn, raw), dn)
-        key = self.key(dn, raw)
+        try:
+            (encoded,) = raw[self._key]
+            key: str | None = encoded.decode()
+        except (LookupError, ValueError):
+            key = self.key(dn, raw)
         if key is None:
             return BadEntry(f"it has not one readable {self._key}, which is its key", None, dn)
         for name in self._dn_names:

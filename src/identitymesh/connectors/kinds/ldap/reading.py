@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any, Final
 
 import ldap
+from ldap.controls import DecodeControlTuples
 from ldap.controls.libldap import SimplePagedResultsControl
-from ldap.ldapobject import SimpleLDAPObject
 
 from identitymesh.connectors.kinds.ldap.failures import translate, words
-from identitymesh.connectors.kinds.ldap.session import Session, hang_up
+from identitymesh.connectors.kinds.ldap.session import Connection, Session, hang_up
 from identitymesh.connectors.kinds.ldap.settings import LdapObject
 
 PAGE: Final = 1_000  # entries handed on at once; on the wire `page_size` decides
@@ -74,25 +74,25 @@ def stream(session: Session, request: Request, take: Take, ending: Ending) -> It
     """
     connection = session.connection()
     try:
-        search: _Search | None = _Search(connection, request, b"")
-        while search is not None:
-            made, search = _some(connection, request, search, take, ending)
-            ending.count += len(made)
-            if made:
-                yield made
+        with collector_resting():
+            search: _Search | None = _Search(connection, request, b"")
+            while search is not None:
+                made, search = _some(connection, request, search, take, ending)
+                ending.count += len(made)
+                if made:
+                    yield made
     finally:
         hang_up(connection)
 
 
 def _some(
-    connection: SimpleLDAPObject, request: Request, search: _Search, take: Take, ending: Ending
+    connection: Connection, request: Request, search: _Search, take: Take, ending: Ending
 ) -> tuple[list[Any], _Search | None]:
     """The next entries, and the search that goes on."""
     made: list[Any] = []
     try:
-        with collector_resting():
-            if search.take(take, made, ending):
-                return made, search
+        if search.take(take, made, ending):
+            return made, search
     except tuple(_CUT) as error:
         ending.incomplete = f"{_CUT[type(error)]} ({words(error)})"
         return made, None
@@ -106,7 +106,7 @@ def _some(
 class _Search:
     """One request and its answers. ``cookie``: where the next one carries on; ``None`` when there is none."""
 
-    def __init__(self, connection: SimpleLDAPObject, request: Request, cookie: bytes) -> None:
+    def __init__(self, connection: Connection, request: Request, cookie: bytes) -> None:
         self.cookie: bytes | None = None
         self._connection = connection
         self._timeout = request.timeout
@@ -119,19 +119,19 @@ class _Search:
         """Add up to ``PAGE`` entries to ``made``; whether there may be more of this answer."""
         if self._asked is None:
             self._asked = self._begin()
-        result, asked, timeout = self._connection.result3, self._asked, self._timeout
-        entry, done, reference = ldap.RES_SEARCH_ENTRY, ldap.RES_SEARCH_RESULT, ldap.RES_SEARCH_REFERENCE
+        message, asked, timeout, add = self._connection.message, self._asked, self._timeout, made.append
+        entry = ldap.RES_SEARCH_ENTRY
         room = PAGE
         while room:
-            kind, data, _, controls = result(asked, 0, timeout)
+            kind, data, _, controls = message(asked, timeout)
             if kind == entry:
                 room -= 1
-                dn, raw = data[0]
-                made.append(take(dn, raw))
-            elif kind == done:
+                ((dn, raw),) = data
+                add(take(dn, raw))
+            elif kind == ldap.RES_SEARCH_RESULT:
                 self.cookie = _cookie(controls)
                 return False
-            elif kind == reference:
+            elif kind == ldap.RES_SEARCH_REFERENCE:
                 ending.referrals += 1
         return True
 
@@ -141,8 +141,9 @@ def _paging(size: int | None, cookie: bytes) -> list[SimplePagedResultsControl] 
     return None if size is None else [SimplePagedResultsControl(criticality=True, size=size, cookie=cookie)]
 
 
-def _cookie(controls: Sequence[Any]) -> bytes | None:
-    return next((one.cookie or None for one in controls if isinstance(one, SimplePagedResultsControl)), None)
+def _cookie(controls: Sequence[tuple[str, bool, bytes]]) -> bytes | None:
+    paged = [one for one in DecodeControlTuples(controls) if isinstance(one, SimplePagedResultsControl)]
+    return next((one.cookie or None for one in paged), None)
 
 
 @contextmanager

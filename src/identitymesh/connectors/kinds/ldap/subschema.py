@@ -48,6 +48,7 @@ class Subschema:
 
     def __init__(self, definitions: Iterable[str]) -> None:
         self._by_name: dict[str, AttributeType] = {}
+        self._primary: dict[str, str] = {}  # what `primary` answered: it is asked for each attribute of each change
         parsed = [_parse(text) for text in definitions]
         by_name = {name.lower(): one for one in parsed for name in [*one.get("NAME", ()), *one["OID"]]}
         for one in parsed:
@@ -69,10 +70,13 @@ class Subschema:
 
     def primary(self, name: str) -> str:
         """One name for all spellings of it, in lower case. The option ``binary`` is one of the transfer alone."""
-        base, *options = name.split(";")
-        found = self._by_name.get(base.lower())
-        kept = sorted(option.lower() for option in options if option.lower() != "binary")
-        return ";".join([(found.name if found else base).lower(), *kept])
+        answered = self._primary.get(name)
+        if answered is None:
+            base, *options = name.split(";")
+            found = self._by_name.get(base.lower())
+            kept = sorted(option.lower() for option in options if option.lower() != "binary")
+            answered = self._primary[name] = ";".join([(found.name if found else base).lower(), *kept])
+        return answered
 
     def describe(self) -> Sequence[AttributeInfo]:
         """Every attribute that is not only the server's own business, sorted."""
