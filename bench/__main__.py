@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import columns, custody, directories, lines, synchronisation
+from bench import columns, custody, directories, lines, synchronisation, vaults
 from bench.lines import Line
 
 LINES: tuple[Callable[[], Line | list[Line]], ...] = (
@@ -26,6 +26,7 @@ CUSTODY: tuple[Callable[[], Line | list[Line]], ...] = (
     custody.drill,
     custody.rotate_under_load,
     columns.encrypted_columns,
+    vaults.fifty_secrets_of_a_slow_vault,
 )
 
 

@@ -167,6 +167,16 @@ class ProviderContract:
         found = world.provider().list(world.mesh.rows)
         assert list(found) == sorted(f"secret://many/{number}" for number in range(world.many))
 
+    def test_a_survey_says_what_would_be_met(self, world: World) -> None:
+        world.put("value")
+        gone, new = parse("secret://hr/gone"), parse("secret://hr/new")
+        world.put("value", gone)
+        world.store().delete(gone, actor=ACTOR)
+        found = world.provider().survey(world.mesh.rows, [REF.text, gone.text, new.text])
+        assert list(found.present) == [REF.text]
+        assert set(found.deleted) <= {gone.text}
+        assert list(found.foreign) == []
+
     def test_concurrent_sets_lose_nothing(self, world: World) -> None:
         store = world.store()
         refs = [parse(f"secret://own/{number}") for number in range(6)]
