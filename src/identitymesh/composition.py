@@ -110,7 +110,7 @@ def open_installation(
     actor = actor or local_actor()
     with _logged(settings, quiet=quiet) as unlogged, closing(_database(settings, create=False)) as database:
         schema.assert_current(database)
-        secrets = SecretStore(SqlSecretRows(database), settings.host, settings.means)
+        secrets = SecretStore(SqlSecretRows(database), settings.host, settings.means, socket.gethostname())
         station = Station(SqlCustodyRows(database), settings.host, actor, socket.gethostname(), settings.means)
         findings = secrets.settle_provider(settings.secrets.provider, actor=actor)
         told = (*unlogged, *(f"{one.message}. {one.hint}" for one in findings))

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from identitymesh.errors import ExitCode
+from identitymesh.errors import ExitCode, NotFound
 from identitymesh.model.accounts import Difference
 from identitymesh.runs.contract import Issue
-from identitymesh.runs.reports import Decision, ExportReport, ImportReport, TargetReport
+from identitymesh.runs.reports import Decision, ExportReport, ImportReport, TargetReport, Walk
 from tests.cli.conftest import Shell
 from tests.cli.imitation import held_report, rows, run_report
 
@@ -116,6 +116,13 @@ def test_nothing_to_write_because_of_held_absences_is_not_called_nothing_to_do(s
     assert "Nothing to do" not in answer.out
     assert answer.out.endswith("No target gets anything by this plan.\n")
     assert "    believe it:  identitymesh runs approve 7" in answer.out.splitlines()
+
+
+def test_nobody_is_called_that(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.cli.imitation.FakeEngine.walk", lambda _self, _run, who: Walk(who, None, [], []))
+    answer = shell("plan", "--person", "424242")
+    assert answer.code == NotFound("").exit_code
+    assert "nobody is called '424242'" in answer.err
 
 
 def test_nothing_is_planned_for_a_person(shell: Shell) -> None:

@@ -86,6 +86,9 @@ def test_a_blank_machine_goes_on_with_backup_and_recovery_key(lived: Home, new_h
     assert blank.ok("secrets", "get", REF, "--force").out == VALUE + " 2"
     assert blank.ok("secrets", "get", "secret://smtp", "--force").out == "mail"
     assert "0 problems" in blank.ok("secrets", "verify").out
+    told = blank("doctor", "--json").document
+    assert "no-backup" not in json.dumps(told)
+    assert blank.ok("drill", "--json", stdin=lived.recovery_key).document["file"] == str(file)
     if lived.url is None:
         before, after = everything(lived), everything(blank)
         after["secret_ledger"] = before["secret_ledger"]  # the values were read since
@@ -250,6 +253,8 @@ def test_a_drill_opens_every_secret_and_notes_the_date(lived: Home) -> None:
     assert [row[0] for row in lived.sql("SELECT name FROM custody_event ORDER BY name")] == ["backup", "drill"]
     wrong = lived("drill", stdin=new_identity().reveal_text())
     assert wrong.code == 4
+    assert "this recovery key opens none of its slots" in wrong.err
+    assert "recovery sheet" in wrong.err
     file.unlink()
     assert "is not there any more" in lived("drill", stdin=lived.recovery_key).err
 

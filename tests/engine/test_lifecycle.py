@@ -139,6 +139,9 @@ def test_out_of_scope_and_back(world: World) -> None:
     world.hire("p2", department="HR")
     world.run()
     assert set(world.accounts()) == {"p1"}
+    assert world.engine.explain("p1").not_projected == []
+    (reason,) = world.engine.explain("p2").not_projected
+    assert reason.endswith("(crm/user): its `when` is false")
     world.change("p1", department="HR")
     world.run()
     assert world.accounts()["p1"]["active"] is False

@@ -124,6 +124,14 @@ def test_status_without_a_key_says_why_and_shows_the_hints(mesh: Installation) -
     assert [(one.keyring, one.problem is None) for one in results] == [("connectors", False), ("application", True)]
 
 
+def test_status_on_a_host_that_has_not_joined_says_how(mesh: Installation, tmp_path: Path) -> None:
+    for one in keys(mesh, tmp_path / "new", "new").status().keyrings:
+        assert one.problem == f"this host has not joined the keyring {one.keyring}"
+        assert "identitymesh keys join" in one.hint
+        assert one.anchor_problem is None
+        assert len(one.slots) == 2
+
+
 def test_open_test_tries_each_slot_in_reach_and_what_is_typed(mesh: Installation) -> None:
     mesh.sql("UPDATE keyring_slot SET opened = NULL")
     assert [(one.type, one.problem) for one in keys(mesh).open_test()] == [("host-file", None)] * 2
@@ -443,8 +451,11 @@ def test_a_join_that_is_refused_changes_nothing(
         stolen = tuple(replace(one, secret=Secret(bytes(32))) for one in document.data_keys)
         put(mesh, replace(document, data_keys=stolen, keyset_secret=Secret(bytes(32))))
     before = mesh.sql("SELECT * FROM keyring ORDER BY name")
-    with pytest.raises(error):
+    with pytest.raises(error) as refused:
         keys(mesh, tmp_path / "new", "new").join("recovery", key, **options)
+    if prepare == "wrong key":
+        assert "this recovery key opens none of its slots" in str(refused.value)
+        assert "recovery sheet" in refused.value.hint
     assert mesh.sql("SELECT * FROM keyring ORDER BY name") == before
     assert not (tmp_path / "new").exists()
 

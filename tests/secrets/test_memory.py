@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from identitymesh.errors import (
     AnchorBroken,
@@ -25,7 +27,9 @@ from identitymesh.secrets import age, memory
 from identitymesh.secrets.custody.rotation import rotate
 from identitymesh.secrets.custody.station import Station
 from identitymesh.secrets.openings import OpenRequest, judge_usual
+from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.custody import SqlCustodyRows
+from identitymesh.storage.tables.secrets import keyring_slot
 from tests.secrets.conftest import ACTOR, Installation
 
 VALUE = Secret("hunter2")
@@ -204,3 +208,42 @@ def test_an_anchor_that_is_rewritten_at_once_is_read(
     _keyset(mesh)
     with pytest.raises(KeyringSubstituted):
         mesh.store.open(asked, actor=ACTOR)
+
+
+def opened(mesh: Installation) -> list[tuple[str, bool]]:
+    rows = mesh.sql("SELECT opened_by, opened FROM keyring_slot WHERE keyring = 'connectors' AND type = 'host-file'")
+    return [(by, str(moment).startswith("2020")) for by, moment in rows]
+
+
+def test_the_last_opening_of_a_slot_is_written_once_an_hour(
+    mesh: Installation, asked: OpenRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+
+    def age() -> None:
+        with mesh.database.write() as connection:
+            connection.execute(update(keyring_slot).values(opened=long_ago, opened_by="somebody"))
+
+    store = SecretStore(mesh.rows, mesh.host, here="this host")
+    age()
+    store.open(asked, actor=ACTOR)
+    assert opened(mesh) == [("this host", False)]
+    age()
+    store.open(asked, actor=ACTOR)
+    assert opened(mesh) == [("somebody", True)], "this store has said so within the hour"
+    monkeypatch.setattr(memory, "TELL_SECONDS", 0.0)
+    store.open(asked, actor=ACTOR)
+    assert opened(mesh) == [("this host", False)], "and says it again later, though nothing was opened anew"
+    mesh.sql("UPDATE keyring_slot SET opened_by = 'another'")
+    SecretStore(mesh.rows, mesh.host, here="this host").open(asked, actor=ACTOR)
+    assert opened(mesh) == [("another", False)], "somebody has said so within the hour"
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_a_slot_that_is_being_written_is_in_nobodys_way(mesh: Installation, asked: OpenRequest) -> None:
+    mesh.sql("UPDATE keyring_slot SET opened = NULL")
+    store = SecretStore(mesh.rows, mesh.host, here="this host")
+    with mesh.database.write() as busy:
+        busy.execute(update(keyring_slot).values(opened_by="busy"))
+        assert store.open(asked, actor=ACTOR) == VALUE
+    assert opened(mesh)[0][0] == "busy"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from identitymesh.errors import NotFound, UsageError
+from identitymesh.errors import EvaluationError, NotFound, UsageError
 from identitymesh.model.accounts import Account
 from identitymesh.model.attributes import Value
 from identitymesh.model.identities import Held, Identity
@@ -48,7 +48,30 @@ def explain(people: PeopleStore, rules: RuleSet, subject: str) -> Explanation:
         objects=[ExplainedObject(one.id.connector, one.id.object, one.id.key, one.joined_by) for one in objects],
         values=_values(identity, objects, rules),
         accounts=[_account(one) for one in accounts],
+        not_projected=_not_projected(identity, accounts, rules),
     )
+
+
+def _not_projected(identity: Identity, accounts: Sequence[Account], rules: RuleSet) -> list[str]:
+    """Why rules give no account. Whoever left gets none from any rule."""
+    places = {(one.connector, one.object) for one in accounts}
+    found = []
+    for rule in rules.projections.get(identity.type, ()):
+        if (rule.connector, rule.object) in places:
+            continue
+        who = f"rule {rule.name} ({rule.connector}/{rule.object})"
+        try:
+            within = rule.when is None or rule.when(identity.attributes) is True
+        except EvaluationError as error:
+            found.append(f"{who}: its `when` fails: {error}")
+            continue
+        if not within:
+            found.append(f"{who}: its `when` is false")
+        elif not identity.present:
+            found.append(f"{who}: this person has left")
+        else:
+            found.append(f"{who}: not evaluated since it was applied; the next run does")
+    return found
 
 
 def _values(identity: Identity, objects: Sequence[StoredObject], rules: RuleSet) -> list[ExplainedValue]:

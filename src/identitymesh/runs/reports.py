@@ -258,3 +258,4 @@ class Explanation:
     objects: Sequence[ExplainedObject]
     values: Sequence[ExplainedValue]
     accounts: Sequence[ExplainedAccount]
+    not_projected: Sequence[str] = ()  # for each rule that gives no account, why, in words

@@ -26,7 +26,7 @@ from identitymesh.redaction import Secret
 from identitymesh.secrets.age import NotSealedToUs, open_age, recipient_of
 from identitymesh.secrets.anchors import Anchor, AnchorFile
 from identitymesh.secrets.host_slots import HostSlots
-from identitymesh.secrets.keyring import KEYRINGS, Document, SlotState, decode
+from identitymesh.secrets.keyring import KEYRINGS, Document, Slot, SlotState, decode
 from identitymesh.secrets.memory import KeyringMemory
 from identitymesh.secrets.protectors import HOST_FILE, NO_MEANS, SYSTEMD_CREDS, Means, Place, Protector, find_protector
 from identitymesh.secrets.rows import KeyringRow, SecretView, SlotRow
@@ -103,8 +103,9 @@ class KeyringSession:
         document = open_row(row, identity, self._slots[row.name])
         anchor.check(document)
         check_row(row, document)
-        check_slot(document, recipient_of(identity))
+        slot = check_slot(document, recipient_of(identity))
         AnchorFile(self._host, row.name).advance(document)
+        self._memory.opened_through(row.name, slot.id)
         self._memory.keep(row, self._slots[row.name], protector.type, before, document)
         return document
 
@@ -140,8 +141,10 @@ def _has_key(host: Path, name: str, means: Means) -> bool:
     return any(protector.exists() for protector in own_protectors(host, name, (), means))
 
 
-def open_row(row: KeyringRow, identity: Secret, slots: Sequence[SlotRow] = ()) -> Document:
+def open_row(row: KeyringRow, identity: Secret, slots: Sequence[SlotRow] = (), *, given: str = "") -> Document:
     """Decrypt and read a stored keyring. No anchor is asked: the caller does that.
+
+    ``given`` says in words what was typed, where it is not the key of this host.
 
     Raises:
         HostKeyWrong: the identity is none of the keyring's slots.
@@ -157,6 +160,12 @@ def open_row(row: KeyringRow, identity: Secret, slots: Sequence[SlotRow] = ()) -
         raise KeyringSubstituted(
             f"keyring {row.name}: the stored keyring is not sealed to this host's key, though its slot is listed",
             hint="Nothing was released. The keyring row was exchanged, replaced or damaged: restore it from a backup.",
+        )
+    if given:
+        raise HostKeyWrong(
+            f"keyring {row.name}: {given} opens none of its slots",
+            hint="It belongs to another installation, or was replaced since. Take the one of the recovery sheet whose "
+            "fingerprint `identitymesh keys status` shows on a host that works; for an old backup, the one of then.",
         )
     known = ", ".join(f"{slot.type} {slot.label}".strip() for slot in slots) or "none"
     raise HostKeyWrong(
@@ -185,8 +194,8 @@ def check_row(row: KeyringRow, document: Document) -> None:
         )
 
 
-def check_slot(document: Document, recipient: str) -> None:
-    """The slot that opened it is one of its own, and active.
+def check_slot(document: Document, recipient: str) -> Slot:
+    """The slot that opened it, which is one of its own and active.
 
     Raises:
         HostKeyWrong: it is not.
@@ -198,6 +207,7 @@ def check_slot(document: Document, recipient: str) -> None:
             f"keyring {document.keyring}: the key of this host {state}",
             hint="Join this host to the keyring with the recovery key.",
         )
+    return slot
 
 
 def _missing(name: str, host_key: Protector) -> KeyringMissing:

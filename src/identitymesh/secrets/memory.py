@@ -28,6 +28,8 @@ from identitymesh.secrets.rows import KeyringRow, SlotRow, StoredAudience
 # say that nothing was written since.
 RESTED_NS: Final = 3_000_000_000
 
+TELL_SECONDS: Final = 3600.0  # how often the last successful opening of a slot is written down
+
 Trace = tuple[int, ...] | None
 Traces = tuple[tuple[Trace, ...], Secret | None]  # of the files; and the content of the anchor, if that was read
 
@@ -58,6 +60,20 @@ class KeyringMemory:
         self._folder = str(host)
         self._delivered = means.credentials
         self._open: dict[str, OpenKeyring] = {}
+        self._slots: dict[str, str] = {}
+        self._told: dict[tuple[str, str], float] = {}
+
+    def opened_through(self, name: str, slot: str) -> None:
+        """A keyring was opened and checked; which slot did it."""
+        self._slots[name] = slot
+
+    def slots_to_tell(self) -> Sequence[tuple[str, str]]:
+        """Keyring and slot of what is open, unless that was told within the hour: then nobody has to write it again."""
+        now = time.monotonic()
+        return [one for one in self._slots.items() if now - self._told.get(one, -TELL_SECONDS) >= TELL_SECONDS]
+
+    def told(self, slots: Sequence[tuple[str, str]]) -> None:
+        self._told |= dict.fromkeys(slots, time.monotonic())
 
     def traces(self, name: str) -> Traces:
         """How the files of a keyring stand now."""

@@ -199,6 +199,9 @@ class SecretTransaction(SecretView, Protocol):
     def mark_opened(self, keyring: str, slot: str, by: str, at: datetime) -> None:
         """Remember a successful opening of a slot."""
 
+    def note_opened(self, slots: Iterable[tuple[str, str]], by: str, at: datetime, before: datetime) -> None:
+        """As :meth:`mark_opened` for (keyring, slot), where that was last said ``before``. Waits for nobody."""
+
     def hold_keyring(self, name: str, generation: int) -> bool:
         """Keep the keyring as it is until the commit; False when its generation is another one."""
 

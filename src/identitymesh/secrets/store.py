@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,7 @@ from identitymesh.secrets.ledger import (
     encode_audience,
 )
 from identitymesh.secrets.lookup import Looked, look, note
-from identitymesh.secrets.memory import KeyringMemory
+from identitymesh.secrets.memory import TELL_SECONDS, KeyringMemory
 from identitymesh.secrets.openings import OpenRequest, Release, judge, judge_usual, missing, told
 from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.providers import CURRENT, PINNED, Finding, Providers, Setup, wanted
@@ -47,8 +47,10 @@ TRIES: Final = 5
 class SecretStore:
     """Stores, opens, lists, verifies and deletes secrets of one installation, on one host."""
 
-    def __init__(self, rows: SecretRows, host: Path, means: Means = NO_MEANS) -> None:
+    def __init__(self, rows: SecretRows, host: Path, means: Means = NO_MEANS, here: str = "") -> None:
+        """``here`` names this host where it is written down which slot opened; without it nothing is."""
         self._rows = rows
+        self._here = here
         self._host = host
         self._means = means
         self._memory = KeyringMemory(host, means)
@@ -265,6 +267,9 @@ class SecretStore:
             note(transaction, (one.followed for one in releases if one.followed is not None), actor, now)
             transaction.audit(records)
             transaction.mark_used(uses, now)
+            slots = self._memory.slots_to_tell() if self._here else ()
+            transaction.note_opened(slots, self._here, now, now - timedelta(seconds=TELL_SECONDS))
+        self._memory.told(slots)
 
     # Looking
 

@@ -119,6 +119,7 @@ class Archive:
     """Reads an archive. ``close()`` it, or use it in a ``with``."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         try:
             self._zip = zipfile.ZipFile(path)
             self._raw = self._small(MANIFEST)

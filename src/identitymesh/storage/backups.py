@@ -185,6 +185,16 @@ def load(
         detail = {"digest": manifest.digest, "created": manifest.created, "installation": manifest.installation}
         put_event(connection, RESTORE, actor, detail)
         SqlAuditTrail(connection).append([Record("backup.restore", "*", actor, payload=detail)])
+        # What was restored is this installation's newest backup, and as old as it is.
+        detail = {"file": str(archive.path.resolve()), "digest": manifest.digest}
+        put_event(connection, BACKUP, actor, detail, _made(manifest.created))
+
+
+def _made(created: str) -> datetime:
+    try:
+        return datetime.fromisoformat(created)
+    except ValueError:
+        raise refused("it does not say when it was made") from None
 
 
 def _fill(connection: Connection, archive: Archive, name: str, columns: tuple[tuple[str, str], ...]) -> None:

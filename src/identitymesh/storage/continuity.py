@@ -97,9 +97,12 @@ def put_pause(connection: Connection, reason: str, actor: str) -> None:
     connection.execute(insert(pause), {"singleton": 1, "reason": reason, "since": datetime.now(UTC), "actor": actor})
 
 
-def put_event(connection: Connection, name: str, actor: str, detail: Mapping[str, Any]) -> None:
+def put_event(
+    connection: Connection, name: str, actor: str, detail: Mapping[str, Any], at: datetime | None = None
+) -> None:
     connection.execute(delete(custody_event).where(custody_event.c.name == name))
-    row = {"name": name, "at": datetime.now(UTC), "actor": actor, "detail": json.dumps(dict(detail), sort_keys=True)}
+    text = json.dumps(dict(detail), sort_keys=True)
+    row = {"name": name, "at": at or datetime.now(UTC), "actor": actor, "detail": text}
     connection.execute(insert(custody_event), row)
 
 

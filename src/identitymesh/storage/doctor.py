@@ -95,7 +95,7 @@ def _slots(patient: Patient) -> Iterator[Finding]:
     """Each slot within reach is really opened, in a fresh process."""
     results = patient.keys.open_test()
     for one in results:
-        if one.problem:
+        if one.problem and one.slot:  # else the keyring itself does not open, which is a finding already
             yield Finding("slot-does-not-open", f"keyring {one.keyring}: {one.problem}", "identitymesh keys status")
 
 

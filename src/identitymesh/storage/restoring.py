@@ -164,7 +164,7 @@ def _prove(settled: dict[str, Document], sealed: dict[str, bytes], host: Path, r
 def _open(archive: Archive, stored: dict[str, KeyringRow], wish: Wish) -> dict[str, Document]:
     if set(stored) != set(KEYRINGS):
         raise refused("it does not hold both keyrings")
-    documents = {name: open_row(row, wish.recovery_key) for name, row in stored.items()}
+    documents = {name: open_row(row, wish.recovery_key, given="this recovery key") for name, row in stored.items()}
     for name, row in stored.items():
         check_row(row, documents[name])
     if {one.installation for one in documents.values()} != {archive.manifest.installation}:

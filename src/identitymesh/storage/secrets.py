@@ -169,6 +169,15 @@ class SqlSecretTransaction(SqlSecretView):
         one = (keyring_slot.c.keyring == keyring) & (keyring_slot.c.id == slot)
         self._connection.execute(update(keyring_slot).where(one).values(opened=at, opened_by=by))
 
+    def note_opened(self, slots: Iterable[tuple[str, str]], by: str, at: datetime, before: datetime) -> None:
+        c = keyring_slot.c
+        for name, slot in slots:
+            old = (c.keyring == name) & (c.id == slot) & (c.opened.is_(None) | (c.opened < before))
+            free = select(c.id).where(old).with_for_update(skip_locked=True)
+            self._connection.execute(
+                update(keyring_slot).where(old, c.id.in_(free)).values(opened=at, opened_by=by[:255])
+            )
+
     def hold_keyring(self, name: str, generation: int) -> bool:
         # On SQLite the write transaction is alone anyway.
         query = select(keyring.c.generation).where(keyring.c.name == name).with_for_update(read=True)

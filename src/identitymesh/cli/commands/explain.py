@@ -89,7 +89,9 @@ def _show(out: Output, found: Explanation) -> None:
     _show_values(out, found)
     out.heading("Accounts")
     if not found.accounts:
-        out.line("  none: no rule projects this person")
+        out.line("  none" if found.not_projected else "  none: no rule projects this type of person")
+    for reason in found.not_projected:
+        out.line(f"  {reason}")
     for account in found.accounts:
         key = account.key or "no key yet"
         out.line(f"  {account.connector}/{account.object} {key}: {account.state} (rule {account.rule})")

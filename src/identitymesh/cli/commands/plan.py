@@ -11,7 +11,7 @@ from identitymesh.cli.definition_text import read_definition
 from identitymesh.cli.documents import document
 from identitymesh.cli.options import STOPPED, AcceptClock, Connectors, Delta, Person, Rows
 from identitymesh.cli.session import Session, session_of
-from identitymesh.errors import UsageError
+from identitymesh.errors import NotFound, UsageError
 from identitymesh.runs.reports import RowView, RunReport, Walk
 
 
@@ -51,6 +51,11 @@ def plan(
             report = engine.plan(delta=delta, connectors=connector or [], progress=progress, accept_clock=accept_clock)
             shown = list(engine.rows(report.run_id, limit=rows, person=person))
             walked = engine.walk(report.run_id, person) if person is not None else None
+            if walked is not None and walked.explanation is None and not walked.alone:
+                raise NotFound(
+                    f"nobody is called {walked.subject[:100]!r}; the plan {report.run_id} is stored",
+                    hint="Give an anchor (such as an employee number), or connector/object/key.",
+                )
     return _show(session, report, shown, person, walked)
 
 

@@ -88,7 +88,7 @@ class Joining:
         for place in self._places(name, [(slot.type, slot.id, slot.guarded) for slot in slots]):
             try:
                 identity = find_protector(self._through, place).identity()
-                document = open_row(row, identity)
+                document = open_row(row, identity, given=f"this {self._through} key")
             except MeshError as error:
                 errors.append(error)
                 continue

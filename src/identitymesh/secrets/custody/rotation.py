@@ -27,7 +27,7 @@ from datetime import timedelta
 from typing import Final
 
 from identitymesh.audit import Record
-from identitymesh.errors import Busy, LeaseLost, MeshError, RotationIncomplete, SecretBroken
+from identitymesh.errors import Busy, KeyringBroken, LeaseLost, MeshError, RotationIncomplete, SecretBroken
 from identitymesh.redaction import Secret
 from identitymesh.secrets.custody.changes import with_prepared_key, with_promoted_key, without_retired_keys
 from identitymesh.secrets.custody.station import Progress, Station, again, store, unwatched
@@ -145,6 +145,7 @@ class _Rotation:
             found = transaction.rotation(self._keyring)
             if found is not None:
                 check_free(station, found)
+                self._check_key(document, found)
                 until = station.clock() + LEASE
                 self._row = replace(found, holder=holder_of(station), fence=found.fence + 1, until=until)
                 if not transaction.move_rotation(self._row, fence=found.fence):
@@ -159,6 +160,15 @@ class _Rotation:
             self._audit(transaction, "keyring.rotate", {"state": PREPARED, "key": self._row.new_key})
         station.remember(after)
         return False
+
+    def _check_key(self, document: Document, found: RotationRow) -> None:
+        """Rows are hints: where one tells of a rotation that the sealed keyring knows nothing of, nothing is done."""
+        if found.new_key != max(key.id for key in document.data_keys):
+            raise KeyringBroken(
+                f"keyring {self._keyring}: the database says that its keys rotate to key {found.new_key}, "
+                "which is not the newest of the keyring",
+                hint="The row was edited outside Identity Mesh. Nothing was changed; restore a backup.",
+            )
 
     def _promote(self) -> None:
         document = self._station.open(self._keyring)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from typing import Final
 
 from identitymesh.errors import KeyringError, MeshError
 from identitymesh.redaction import Secret
@@ -16,9 +18,12 @@ from identitymesh.secrets.custody.station import Station
 from identitymesh.secrets.fingerprint import fingerprint
 from identitymesh.secrets.host_slots import HostSlots
 from identitymesh.secrets.keyring import KEYRINGS, Document, SlotState
+from identitymesh.secrets.keyrings import held
 from identitymesh.secrets.opentest import Attempt, try_in_fresh_process
-from identitymesh.secrets.protectors import HOST_FILE, RECOVERY, Place, find_protector, traits_of
+from identitymesh.secrets.protectors import HOST_FILE, RECOVERY, Means, Place, find_protector, traits_of
 from identitymesh.secrets.rows import RotationRow, SlotRow
+
+JOIN: Final = "With the recovery key: identitymesh keys join"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,8 @@ def _keyring(station: Station, name: str) -> KeyringStatus:
         numbers = view.sealed_numbers(name)
     document, problem, hint = _document(station, name)
     anchor, anchor_problem = _anchor(station, name)
+    if document is None and has_not_joined(station.host, name, station.means):
+        problem, hint, anchor_problem = f"this host has not joined the keyring {name}", JOIN, None
     slots = _slots(station, name, document, rows)
     active = [slot for slot in slots if slot.state == SlotState.ACTIVE]
     weakest = min((slot.type for slot in active), key=lambda kind: traits_of(kind).strength, default=None)
@@ -154,6 +161,11 @@ def _keyring(station: Station, name: str) -> KeyringStatus:
         weakest_opened_by=traits_of(weakest).opened_by if weakest else None,
         rotation=_rotation(station, rotation, *numbers) if rotation else None,
     )
+
+
+def has_not_joined(host: Path, name: str, means: Means) -> bool:
+    """Nothing of this keyring is on this host: no key, no slot, no anchor."""
+    return name not in held(host, means) and not AnchorFile(host, name).exists()
 
 
 def _document(station: Station, name: str) -> tuple[Document | None, str | None, str]:

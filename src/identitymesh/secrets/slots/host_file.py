@@ -60,7 +60,7 @@ class HostFile:
             raise HostKeyMissing(
                 f"keyring {self._keyring}: the host key {self.path} is missing",
                 hint="Put the key file of this host back, run the command in the right folder (IDENTITYMESH_HOME), "
-                "or open the keyring with the recovery key. No key is made in its place.",
+                "or join this host with the recovery key (identitymesh keys join). No key is made in its place.",
             ) from None
         except UnsafeFile as reason:
             raise _unsafe(self.path, str(reason)) from None

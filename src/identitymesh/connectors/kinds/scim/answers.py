@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -34,8 +34,8 @@ class Answer:
     """What a service answered. ``headers`` by lower-case name; ``scrub`` takes credentials out of its words."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)  # a service may repeat what it was sent
+    body: bytes = field(repr=False)
     asked: str  # "GET /Users", for messages
     scrub: Callable[[str], str]
 
