@@ -378,6 +378,7 @@ def test_a_clock_set_back_repeats_nothing(desk: Desk, clock: Clock) -> None:
     assert len(desk.carry_out()) == 1
     clock.at(2, 1, 30)
     assert desk.tick() == []
+    assert desk.entry().nominal == datetime(2026, 3, 3, 2, tzinfo=UTC), "what was carried out is not due again"
     clock.at(2, 2)
     assert desk.tick() == []
     clock.at(3, 2)
