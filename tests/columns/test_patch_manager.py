@@ -280,6 +280,17 @@ def test_the_row_that_changes_is_encrypted_anew_and_a_newer_encrypted_one_kept(m
     assert manager.query("SELECT value FROM system_config WHERE key = 'smtp_password'") == [("fifth",)]
 
 
+def test_a_setting_that_is_not_there_is_not_set(manager: PatchManager) -> None:
+    manager.query("DELETE FROM system_config WHERE key = 'smtp_password'")
+    manager.run("init-key", str(manager.key_file))
+    report = manager.run("encrypt", "--plan", str(manager.plan), "--drop-plaintext")
+    assert [place["verified"] for place in report["places"]] == [1, 5, 0]
+    key = columns.load_key(manager.key_file)
+    settings = dict(manager.query("SELECT key, value FROM system_config"))
+    assert columns.EncryptedSetting("system_config", "smtp_password", key).read(settings) is None
+    assert set(settings) == {"smtp_host"}
+
+
 def test_rotation_and_upgrade_of_all_three(manager: PatchManager) -> None:
     manager.encrypted()
     plan, new_key = str(manager.plan), manager.folder / "new.key"

@@ -48,6 +48,7 @@ class PostgresSession:
         # The guard lets changes of ours pass; see postgresql_columns.
         connection.execute("SET identitymesh.columns = 'on'; SET client_encoding = 'UTF8'; SET DateStyle = 'ISO'")
         connection.execute(_PLANS)
+        connection.execute("SET lock_timeout = '60s'")  # a row that somebody holds for longer ends this, with words
         for dumper in (_TidArray, _XidArray, _ByteaArray, _TextArray):
             connection.adapters.register_dumper(dumper.kind, dumper)
         return connection

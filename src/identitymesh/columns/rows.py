@@ -40,13 +40,8 @@ class KeyValueRow:
         return self._place
 
     def inspect(self, *, writing: bool) -> Structure:
+        """A row that is not there is a secret that is not set, as an empty one is."""
         found = self._read()
-        plain = found.get(self._place.row)
-        if writing and plain is None and self._place.encrypted not in found:
-            raise ColumnsUnfit(
-                f"{self._place.table} has no row {self._place.row!r} to encrypt",
-                hint="Spell it as in the table; remove the place from the plan if there is no such secret.",
-            )
         unfired = self._settle() if writing else ()
         return Structure((self._place.key_column,), self._place.row in found, has_cells=True, unfired=unfired)
 
@@ -151,10 +146,11 @@ class KeyValueRow:
         return 1
 
     def count(self) -> Counts:
-        row = self._row(self._read())
+        found = self._read()
+        row = self._row(found)
         encrypted = row.cell is not None
         return Counts(
-            rows=1,
+            rows=int(bool(found)),
             plain=int(row.plain is not None),
             encrypted=int(encrypted),
             sealed=int(row.cell is not None and row.cell.nonce is None),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from identitymesh.cli.column_view import show_outcome, show_status
 from identitymesh.cli.options import Commands, add_group
 from identitymesh.cli.session import session_of
+
+if TYPE_CHECKING:
+    from identitymesh.columns.plan import Plan
 
 PlanFile = Annotated[
     Path, typer.Option("--plan", metavar="FILE", help="The plan: database, key file, and what is encrypted.")
@@ -69,10 +72,9 @@ def encrypt(
     values stay, so that old and new programs work side by side, until a call with --drop-plaintext.
     """
     from identitymesh.columns import service
-    from identitymesh.columns.plan import read_plan
 
     session = session_of(ctx)
-    wanted = read_plan(plan)
+    wanted = _read(plan)
     with session.out.progress() as progress:
         outcome = service.encrypt(wanted, drop_plaintext=drop_plaintext, replace_broken=replace_broken, report=progress)
     raise typer.Exit(show_outcome(session.out, outcome))
@@ -81,19 +83,17 @@ def encrypt(
 def status(ctx: typer.Context, *, plan: PlanFile) -> None:
     """Show how each place stands: plain, encrypted, pending. Opens no value and changes nothing."""
     from identitymesh.columns import service
-    from identitymesh.columns.plan import read_plan
 
-    wanted = read_plan(plan)
+    wanted = _read(plan)
     show_status(session_of(ctx).out, wanted.key, *service.status(wanted))
 
 
 def verify(ctx: typer.Context, *, plan: PlanFile) -> None:
     """Open every encrypted value, and compare it with its plain one while there is one. Changes nothing."""
     from identitymesh.columns import service
-    from identitymesh.columns.plan import read_plan
 
     session = session_of(ctx)
-    wanted = read_plan(plan)
+    wanted = _read(plan)
     with session.out.progress() as progress:
         outcome = service.verify(wanted, report=progress)
     raise typer.Exit(show_outcome(session.out, outcome))
@@ -109,10 +109,9 @@ def decrypt(
 ) -> None:
     """The way back: write the plain values again, in columns that are made anew if they were dropped."""
     from identitymesh.columns import service
-    from identitymesh.columns.plan import read_plan
 
     session = session_of(ctx)
-    wanted = read_plan(plan)
+    wanted = _read(plan)
     with session.out.progress() as progress:
         outcome = service.decrypt(wanted, drop_encrypted=drop_encrypted, report=progress)
     raise typer.Exit(show_outcome(session.out, outcome))
@@ -133,10 +132,9 @@ def rotate_key(
     same call goes on.
     """
     from identitymesh.columns import service
-    from identitymesh.columns.plan import read_plan
 
     session = session_of(ctx)
-    wanted = read_plan(plan)
+    wanted = _read(plan)
     with session.out.progress() as progress:
         outcome = service.rotate_key(wanted, new_key, report=progress)
     raise typer.Exit(show_outcome(session.out, outcome))
@@ -145,10 +143,9 @@ def rotate_key(
 def upgrade(ctx: typer.Context, *, plan: PlanFile) -> None:
     """Make sealed values of compatible ones: bound to table, column and row. Online; killed anywhere, it goes on."""
     from identitymesh.columns import service
-    from identitymesh.columns.plan import read_plan
 
     session = session_of(ctx)
-    wanted = read_plan(plan)
+    wanted = _read(plan)
     with session.out.progress() as progress:
         outcome = service.upgrade(wanted, report=progress)
     raise typer.Exit(show_outcome(session.out, outcome))
@@ -159,3 +156,12 @@ def schema(ctx: typer.Context) -> None:
     from identitymesh.columns.plan import schema as schema_of
 
     session_of(ctx).out.document(schema_of())
+
+
+def _read(plan: Path) -> Plan:
+    """The plan. From here on values are in this process: no core dump shows them."""
+    from identitymesh.columns.plan import read_plan
+    from identitymesh.secrets.process import harden_process
+
+    harden_process()
+    return read_plan(plan)
