@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from identitymesh.runs.engine import Engine
     from identitymesh.secrets.bundles import Bundles
     from identitymesh.secrets.custody.service import KeyCustody
+    from identitymesh.secrets.migration.service import Migrations
     from identitymesh.secrets.setup import InitResult
     from identitymesh.secrets.store import SecretStore
     from identitymesh.serving import Running
@@ -67,6 +68,7 @@ class Installation:
     bundles: Bundles
     backups: Keeping
     running: Running
+    migrations: Migrations
 
     @property
     def allow_value_argument(self) -> bool:
@@ -117,8 +119,10 @@ def open_installation(
         engine, rotation, running = _engine(settings, database, secrets, actor, clock or _now)
         bundles = Bundles(SqlSecretRows(database), secrets, actor)
         keeping = Keeping(database, secrets, actor, settings.means)
+        keys = KeyCustody(station)
+        migrations = _migrations(settings, database, secrets, actor)
         yield Installation(
-            settings, secrets, KeyCustody(station), engine, actor, told, rotation, bundles, keeping, running
+            settings, secrets, keys, engine, actor, told, rotation, bundles, keeping, running, migrations
         )
 
 
@@ -226,6 +230,15 @@ class Custody:
             return restore(file, target, wish)
 
 
+def _migrations(settings: Settings, database: Database, secrets: SecretStore, actor: str) -> Migrations:
+    from identitymesh.secrets.migration.service import Migrations
+    from identitymesh.storage.secret_migrations import SqlMigrationRows
+
+    rate = settings.secrets.migration_writes_per_second
+    rows = SqlMigrationRows(database)
+    return Migrations(rows, secrets, actor=actor, here=socket.gethostname(), writes_per_second=rate)
+
+
 def _schema(home: Path | None, *, migrate: bool) -> SchemaReport:
     from identitymesh import settings as configuration
     from identitymesh.storage import schema
@@ -319,6 +332,7 @@ def _patient(installation: Installation, database: Database) -> Patient:
         secrets=installation.secrets.list,
         connectors=installation.engine.connectors,
         rotations=installation.rotation.rotations,
+        migration=installation.migrations.status,
         continuity=Continuity(database, installation.actor),
         check_provider=installation.secrets.check_provider,
         told=installation.findings,

@@ -16,6 +16,7 @@ MeshError
 │   ├── AudienceRefused        the value may not be sent there
 │   ├── BackupRefused          a backup that is damaged, forged, or not wanted here
 │   ├── RotationRefused        the new value was not accepted; the old one is in use
+│   ├── MigrationRefused       secrets cannot move to that provider as things are
 │   ├── RotationUnfinished     a rotation could not be decided (the same command carries on)
 │   └── ProviderError          the provider of secrets
 │       ├── ProviderMisconfigured  unknown, or its settings are not complete
@@ -194,6 +195,10 @@ class RotationRefused(SecretError):
 class RotationUnfinished(SecretError):
     code = "rotation-unfinished"
     retryable = True
+
+
+class MigrationRefused(SecretError):
+    code = "migration-refused"
 
 
 class BackupRefused(SecretError):

@@ -7,13 +7,17 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from identitymesh.redaction import Secret
 from identitymesh.runs.credential_rotation import RotationReport
+from identitymesh.runs.reports import Progress
 from identitymesh.secrets.bundles import Difference, Exported, Imported, Policy
+from identitymesh.secrets.migration.planning import MigrationPlan
+from identitymesh.secrets.migration.work import MigrationReport
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rotation import Retired, RotationRow
 from identitymesh.storage.backups import BackupReport
@@ -64,6 +68,33 @@ class FakeBundles:
     def bring(self, sealed: bytes, identity: Secret, *, on_conflict: Policy, dry_run: bool) -> Imported:
         difference = Difference("6f0c4d8e", "2026-03-01T08:30:00Z", ("secret://hr/reader",), (), (), ())
         return Imported(difference, ("secret://hr/reader",), (), dry_run)
+
+
+START = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
+
+
+class FakeMigrations:
+    plans = MigrationPlan("database", "openbao", 10, 11, 1, 0, 64, 16384, 30.0, 12.5, ())
+    report = MigrationReport("database", "openbao", "drain", 11, 11, 11, 2, START, "ada, process 7 on host", 1.5)
+
+    def status(self) -> MigrationReport | None:
+        return self.report
+
+    def plan(self, source: str, target: str, progress: Progress) -> MigrationPlan:
+        return self.plans
+
+    def run(self, source: str, target: str, progress: Progress) -> MigrationReport:
+        progress("copying", target, 1, 11)
+        return self.report
+
+    def abort(self, progress: Progress) -> MigrationReport:
+        return replace(self.report, state="done")
+
+    def back(self, progress: Progress) -> MigrationReport:
+        return replace(self.report, resumed=True)
+
+    def scrub(self, progress: Progress, *, purge: bool) -> MigrationReport:
+        return replace(self.report, state="done")
 
 
 BACKUP = BackupReport("mesh.backup", "6f0c4d8e", "0003", "2026-03-01T08:30:00Z", 21, 1000, 4096, authenticated=True)

@@ -36,7 +36,7 @@ from identitymesh.secrets.inventory import SecretProperties, VerifyResult
 from identitymesh.secrets.ledger import Destination
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.setup import InitResult
-from tests.cli.custody_imitation import FakeBackups, FakeBundles, FakeRotation
+from tests.cli.custody_imitation import FakeBackups, FakeBundles, FakeMigrations, FakeRotation
 from tests.cli.key_imitation import FakeKeys
 from tests.cli.running_imitation import FakeRunning
 
@@ -313,6 +313,7 @@ class FakeInstallation:
     bundles: FakeBundles = field(default_factory=FakeBundles)
     backups: FakeBackups = field(default_factory=FakeBackups)
     running: FakeRunning = field(default_factory=FakeRunning)
+    migrations: FakeMigrations = field(default_factory=FakeMigrations)
     actor: str = "ada@host"
     findings: Sequence[str] = ()
     allow_value_argument: bool = True

@@ -92,6 +92,7 @@ CALLS = {
     "secrets import": ["secrets", "import", "{file}", "--identity", "{key}"],
     "secrets retire": ["secrets", "retire"],
     "secrets follow": ["secrets", "follow", REF, "--pinned"],
+    "secrets migrate": ["secrets", "migrate", "--from", "database", "--to", "openbao"],
 }
 
 

@@ -77,6 +77,7 @@ REVEALS: dict[str, tuple[int, str]] = {
     "secrets/slots/systemd_creds.py::guard": (1, "an encrypted credential is no secret"),
     "secrets/slots/tpm2.py::seal": (1, "to the chip, in an encrypted session"),
     "secrets/slots/recovery.py::identity": (1, "white space around it is cut off"),
+    "secrets/migration/planning.py::_read_all": (1, "its length is told"),
     "secrets/stores/openbao/entries.py::_encode": (2, "into a request to the vault, over TLS"),
     "secrets/stores/openbao/place.py::_read": (1, "white space around it is cut off"),
     "secrets/stores/openbao/session.py::_logged_in": (1, "the secret id, in the call that logs in"),

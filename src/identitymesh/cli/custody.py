@@ -13,7 +13,10 @@ from identitymesh.cli.contract import Installation
 if TYPE_CHECKING:
     from identitymesh.redaction import Secret
     from identitymesh.runs.credential_rotation import RotationReport
+    from identitymesh.runs.reports import Progress
     from identitymesh.secrets.bundles import Exported, Imported, Policy
+    from identitymesh.secrets.migration.planning import MigrationPlan
+    from identitymesh.secrets.migration.work import MigrationReport
     from identitymesh.secrets.references import SecretReference
     from identitymesh.secrets.rotation import Retired, RotationRow
     from identitymesh.storage.backups import BackupReport
@@ -53,6 +56,17 @@ class BundleCommands(Protocol):
     def bring(self, sealed: bytes, identity: Secret, *, on_conflict: Policy, dry_run: bool) -> Imported: ...
 
 
+class MigrationCommands(Protocol):
+    """From provider to provider, see :mod:`identitymesh.secrets.migration`."""
+
+    def status(self) -> MigrationReport | None: ...
+    def plan(self, source: str, target: str, progress: Progress) -> MigrationPlan: ...
+    def run(self, source: str, target: str, progress: Progress) -> MigrationReport: ...
+    def abort(self, progress: Progress) -> MigrationReport: ...
+    def back(self, progress: Progress) -> MigrationReport: ...
+    def scrub(self, progress: Progress, *, purge: bool) -> MigrationReport: ...
+
+
 class BackupCommands(Protocol):
     """Backups, drills and the pause, see :mod:`identitymesh.storage.keeping`."""
 
@@ -71,6 +85,8 @@ class KeptInstallation(Installation, Protocol):
     def bundles(self) -> BundleCommands: ...
     @property
     def backups(self) -> BackupCommands: ...
+    @property
+    def migrations(self) -> MigrationCommands: ...
 
 
 class Custody(Protocol):

@@ -78,7 +78,7 @@ class Bundles:
             session = self._store.session(view)
             home = installation(view)
             rows = [row for row in view.ledger().values() if keyring is None or row.keyring == keyring]
-            looked = look(self._store.providers, view, rows, session, home.provider)
+            looked = look(self._store.providers, view, rows, session, home)
         entries = []
         found = looked.fetch()
         for row in rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,7 +12,7 @@ from identitymesh.errors import AudienceRefused, MeshError, SecretError, SecretE
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.ledger import check_audience, destinations, read_audience
-from identitymesh.secrets.lookup import Followed
+from identitymesh.secrets.lookup import Elsewhere, Followed
 from identitymesh.secrets.memory import KeyringMemory
 from identitymesh.secrets.providers import DATABASE, Fetched, Found, Held, Wanted, provider_name, row_provider, wanted
 from identitymesh.secrets.references import SecretReference
@@ -52,6 +52,21 @@ class Release:
         if isinstance(self.answer, MeshError):
             raise self.answer
         return self.answer.open()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the ledger says of some refs, and the values that were found for it, at which provider."""
+
+    ledger: Mapping[str, LedgerRow]
+    found: Found
+    session: KeyringSession
+    provider: str
+
+    def judge(self, request: OpenRequest, *, ask_audience: bool = True) -> Release:
+        """See :func:`judge`."""
+        row = self.ledger.get(request.ref.text)
+        return judge(request, row, self.found, self.session, ask_audience=ask_audience)
 
 
 def judge(
@@ -126,6 +141,8 @@ def told(
             payload["error"] = release.answer.code
         elif release.answer.stale:
             payload["stale_seconds"] = release.answer.stale
+        if isinstance(release.answer, Elsewhere):
+            payload["from"] = release.answer.provider
         if error is None and release.version is not None:
             uses.append(Use(request.ref.text, release.version, request.connector))
         records.append(Record(action, request.ref.text, actor, _outcome(error), run, payload, now))

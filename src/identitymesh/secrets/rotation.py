@@ -24,7 +24,7 @@ from identitymesh.errors import KeyringConflict, RotationRefused, SecretError, S
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyring import CONNECTORS
 from identitymesh.secrets.openings import missing
-from identitymesh.secrets.providers import PINNED, Change, Provider, wanted
+from identitymesh.secrets.providers import PINNED, Change, Provider, provider_name, wanted
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretTransaction, SecretView
 from identitymesh.secrets.sealing import check_value
@@ -147,6 +147,7 @@ class Rotations:
             row = transaction.lock_ledger(ref.text)
             if row is None or row.current_version is None:
                 raise missing(ref.text)
+            _same_provider(transaction, known.keyring, self._store.providers.of(known.keyring, active))
             open_one = transaction.rotation(ref.text)
             if open_one is not None and open_one.open:
                 raise UsageError(f"{ref}: a rotation is open already", hint=f"identitymesh secrets rotate {ref}")
@@ -206,6 +207,7 @@ class Rotations:
         with self._rows.write() as transaction:
             row = transaction.lock_ledger(rotation.ref)
             _still(transaction, rotation)
+            _same_provider(transaction, known.keyring if known else CONNECTORS, provider)
             if row is not None and row.pending_version == rotation.new_version:
                 row = replace(row, pending_version=None)
                 if restored is not None and known is not None and row.current_version == known.current_version:
@@ -276,6 +278,7 @@ class Rotations:
             rotation = transaction.rotation(ref)
             if row is None or (rotation is not None and rotation.open):
                 return None
+            _same_provider(transaction, row.keyring, provider)
             if change is None:
                 old = [one for one in old if one not in (row.current_version, row.pending_version)]
                 change = provider.retire(SecretReference(ref), old)
@@ -283,6 +286,12 @@ class Rotations:
             transaction.delete_rotation(ref)
             transaction.audit([Record("secret.retire", ref, actor, payload={"versions": old})])
         return Retired(ref, tuple(old))
+
+
+def _same_provider(transaction: RotationTransaction, keyring: str, provider: Provider) -> None:
+    """Version ids are those of one provider: after a cut over to another one everything is read anew."""
+    if provider_name(keyring, installation(transaction).provider) != provider.name:
+        raise KeyringConflict("the provider of secrets changed meanwhile", hint="Run the command again.")
 
 
 def _still(transaction: RotationTransaction, rotation: RotationRow) -> None:

@@ -17,11 +17,17 @@ from identitymesh.audit import Record
 
 @dataclass(frozen=True, slots=True)
 class InstallationRow:
-    """One for each database. ``provider`` is the active provider of secrets."""
+    """One for each database. ``provider`` is the active provider of secrets.
+
+    ``draining``: the one that they were in before, which still has what the active one may lack.
+    ``closing``: till then who stores a value waits for the cut over to another provider.
+    """
 
     id: str
     provider: str
     created: datetime
+    draining: str | None = None
+    closing: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +173,9 @@ class SecretView(Protocol):
     def ledger(self, refs: Iterable[str] | None = None) -> Mapping[str, LedgerRow]:
         """The rows of these refs, or of all (``None``), by ref."""
 
+    def counterparts(self, wanted: Iterable[tuple[str, str]], active: str) -> Mapping[tuple[str, str], str]:
+        """During a migration, of (ref, version) pairs of the active provider: the version at the other one."""
+
     def sealed(self, wanted: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], SealedRow]:
         """The stored versions among (ref, version) pairs."""
 
@@ -184,6 +193,9 @@ class SecretTransaction(SecretView, Protocol):
         """False when there is one already."""
 
     def set_provider(self, name: str) -> None: ...
+
+    def count_fallbacks(self, times: int) -> None:
+        """The open migration had to ask the provider before so many times."""
 
     def insert_keyring(self, row: KeyringRow, slots: Sequence[SlotRow]) -> None: ...
 

@@ -7,6 +7,7 @@ request, so that one bad row, or one closed keyring, stops one connector only.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from identitymesh.errors import (
     MeshError,
     ProviderMisconfigured,
     SecretError,
+    SecretMissing,
     UsageError,
 )
 from identitymesh.redaction import Secret
@@ -32,9 +34,9 @@ from identitymesh.secrets.ledger import (
     audience_mac,
     encode_audience,
 )
-from identitymesh.secrets.lookup import Looked, look, note
+from identitymesh.secrets.lookup import Elsewhere, look, note
 from identitymesh.secrets.memory import TELL_SECONDS, KeyringMemory
-from identitymesh.secrets.openings import OpenRequest, Release, judge, judge_usual, missing, told
+from identitymesh.secrets.openings import OpenRequest, Release, Seen, judge_usual, missing, told
 from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.providers import CURRENT, PINNED, Finding, Providers, Setup, wanted
 from identitymesh.secrets.references import SecretReference
@@ -42,6 +44,7 @@ from identitymesh.secrets.rows import InstallationRow, LedgerRow, SecretRows, Se
 from identitymesh.secrets.sealing import check_value
 
 TRIES: Final = 5
+CLOSING_PAUSE: Final = 0.05
 
 
 class SecretStore:
@@ -99,10 +102,14 @@ class SecretStore:
     def _put(
         self, ref: SecretReference, value: Secret, actor: str, keyring: str | None, given: Mapping[str, object]
     ) -> str:
-        with self._rows.read() as view:
-            session = self.session(view)
-            active = installation(view).provider
-            known = view.ledger([ref.text]).get(ref.text)
+        while True:
+            with self._rows.read() as view:
+                session, here = self.session(view), installation(view)
+                known = view.ledger([ref.text]).get(ref.text)
+            if here.closing is None or here.closing <= datetime.now(UTC):
+                break
+            time.sleep(CLOSING_PAUSE)
+        active = here.provider
         name = keyring or (known.keyring if known else CONNECTORS)
         if name not in KEYRINGS:
             raise UsageError(f"there is no keyring {name[:40]!r}", hint=f"The keyrings are {', '.join(KEYRINGS)}.")
@@ -138,6 +145,9 @@ class SecretStore:
         change = self.providers.of(row.keyring, active).delete(ref, purge=purge)
         with self._rows.write() as transaction:
             change.record(transaction)
+            transaction.lock_ledger(ref.text)
+            if installation(transaction).provider != active:
+                raise KeyringConflict("the provider of secrets changed while a secret was deleted", hint="Try again.")
             if not transaction.delete_ledger(ref.text):
                 raise missing(ref.text)
             transaction.audit([Record("secret.delete", ref.text, actor, payload={"keyring": row.keyring})])
@@ -155,13 +165,9 @@ class SecretStore:
         asked = list(dict.fromkeys(requests))
         if not asked:
             return {}
-        with self._rows.read() as view:
-            session = self.session(view)
-            ledger = view.ledger({request.ref.text for request in asked})
-            looked = self._look(view, ledger, session)
-        found = looked.fetch()
-        releases = {request: judge(request, ledger.get(request.ref.text), found, session) for request in asked}
-        self._record("secret.open", releases.values(), actor, run)
+        seen = self._see({request.ref.text for request in asked})
+        releases = {request: seen.judge(request) for request in asked}
+        self._record("secret.open", releases.values(), actor, run, seen.provider)
         return releases
 
     def open_many(
@@ -194,30 +200,22 @@ class SecretStore:
         Raises:
             SecretMissing, SecretBroken, ProviderError, KeyringError, StorageError
         """
-        with self._rows.read() as view:
-            session = self.session(view)
-            ledger = view.ledger([ref.text])
-            looked = self._look(view, ledger, session)
-        request = OpenRequest(ref, actor, (), "revealed to a person")
-        release = judge(request, ledger.get(ref.text), looked.fetch(), session, ask_audience=False)
-        self._record("secret.reveal", [release], actor, None)
+        seen = self._see([ref.text])
+        release = seen.judge(OpenRequest(ref, actor, (), "revealed to a person"), ask_audience=False)
+        self._record("secret.reveal", [release], actor, None, seen.provider)
         return release.open()
 
     def _login(self, ref: SecretReference, purpose: str) -> Secret:
         """What a provider logs in with: of the keyring ``application``, which no vault holds. Recorded first."""
-        with self._rows.read() as view:
-            session = self.session(view)
-            ledger = view.ledger([ref.text])
-            looked = self._look(view, ledger, session)
-        row = ledger.get(ref.text)
+        seen = self._see([ref.text])
+        row = seen.ledger.get(ref.text)
         if row is not None and row.keyring != APPLICATION:
             raise ProviderMisconfigured(
                 f"{ref} is in the keyring {row.keyring}: what opens a vault cannot come from the vault",
                 hint=f"Store it for the application: identitymesh secrets set {ref} --keyring application",
             )
-        request = OpenRequest(ref, "", (), purpose)
-        release = judge(request, row, looked.fetch(), session, ask_audience=False)
-        self._record("secret.login", [release], "provider", None)
+        release = seen.judge(OpenRequest(ref, "", (), purpose), ask_audience=False)
+        self._record("secret.login", [release], "provider", None, seen.provider)
         return release.open()
 
     def session(self, view: SecretView) -> KeyringSession:
@@ -230,21 +228,14 @@ class SecretStore:
         Raises:
             SecretMissing, SecretBroken, AudienceRefused, ProviderError, KeyringError, StorageError
         """
-        with self._rows.read() as view:
-            session = self.session(view)
-            ledger = view.ledger([request.ref.text])
-            pinned = {ref: replace(row, current_version=version, follow=PINNED) for ref, row in ledger.items()}
-            looked = self._look(view, pinned, session)
-        release = judge(request, pinned.get(request.ref.text), looked.fetch(), session)
-        self._record("secret.open", [release], actor, None)
+        seen = self._see([request.ref.text], version)
+        release = seen.judge(request)
+        self._record("secret.open", [release], actor, None, seen.provider)
         return release.open()
 
     def same_as_current(self, ref: SecretReference, value: Secret) -> bool:
         """Whether this is the stored value. Nothing leaves, so nothing is recorded."""
-        with self._rows.read() as view:
-            session = self.session(view)
-            looked = self._look(view, view.ledger([ref.text]), session)
-        found = looked.fetch().values()
+        found = self._see([ref.text]).found.values()
         return any(not isinstance(held, SecretError) and held.open() == value for held in found)
 
     def versions(self, refs: Iterable[str]) -> Mapping[str, tuple[str | None, str | None]]:
@@ -253,18 +244,39 @@ class SecretStore:
             ledger = view.ledger(refs)
             if not ledger:
                 return {}  # and no keyring has to be opened for it
-            looked = self._look(view, ledger, self.session(view))
+            looked = look(self.providers, view, ledger.values(), self.session(view), installation(view))
         followed = {one.ref: held.version for one, held in looked.followed().items()}
         return {ref: (followed.get(ref, row.current_version), row.pending_version) for ref, row in ledger.items()}
 
-    def _look(self, view: SecretView, ledger: Mapping[str, LedgerRow], session: KeyringSession) -> Looked:
-        return look(self.providers, view, ledger.values(), session, installation(view).provider)
+    def _see(self, refs: Collection[str], pinned: str | None = None) -> Seen:
+        """What the ledger says of refs, and their values; looked up anew where the provider changed meanwhile."""
+        for attempt in range(TRIES):
+            with self._rows.read() as view:
+                session, here = self.session(view), installation(view)
+                ledger = view.ledger(refs)
+                if pinned is not None:
+                    ledger = {ref: replace(row, current_version=pinned, follow=PINNED) for ref, row in ledger.items()}
+                looked = look(self.providers, view, ledger.values(), session, here)
+            seen = Seen(ledger, looked.fetch(), session, here.provider)
+            lacking = pinned is None and any(isinstance(held, SecretMissing) for held in seen.found.values())
+            if not lacking or attempt == TRIES - 1:
+                return seen
+            with self._rows.read() as view:
+                if installation(view).provider == here.provider:
+                    return seen
+        raise AssertionError("unreachable")
 
-    def _record(self, action: str, releases: Collection[Release], actor: str, run: str | None) -> None:
+    def _record(
+        self, action: str, releases: Collection[Release], actor: str, run: str | None, provider: str | None = None
+    ) -> None:
         now = datetime.now(UTC)
         records, uses = told(action, releases, actor, run, now)
         with self._rows.write() as transaction:
-            note(transaction, (one.followed for one in releases if one.followed is not None), actor, now)
+            followed = (one.followed for one in releases if one.followed is not None)
+            note(transaction, followed, actor, now, provider)
+            fallbacks = sum(isinstance(one.answer, Elsewhere) for one in releases)
+            if fallbacks:
+                transaction.count_fallbacks(fallbacks)
             transaction.audit(records)
             transaction.mark_used(uses, now)
             slots = self._memory.slots_to_tell() if self._here else ()
@@ -331,7 +343,7 @@ class SecretStore:
         if active == wanted:
             return []
         with self._rows.write() as transaction:
-            if not transaction.ledger():
+            if all(row.keyring == APPLICATION for row in transaction.ledger().values()):
                 transaction.set_provider(wanted)
                 transaction.audit([Record("secret.provider", wanted, actor, payload={"before": active})])
                 return []

@@ -40,6 +40,9 @@ class SecretsSettings(Part):
     provider: Annotated[str, AfterValidator(_provider)] = Field(
         "database", description="Chooses the provider while no secret is stored; later it is only compared."
     )
+    migration_writes_per_second: float | None = Field(
+        None, ge=0, description="How fast `secrets migrate` writes; 0 is no limit. Default: what the service allows."
+    )
     allow_value_argument: bool = Field(
         True, description="Whether `secretscli set` may be given a value as an argument, which others can see."
     )

@@ -20,6 +20,8 @@ from identitymesh.errors import MeshError, ProviderError
 from identitymesh.runs.secret_usage import due, orphans, usage
 from identitymesh.secrets.custody.service import KeyCustody
 from identitymesh.secrets.inventory import SecretProperties
+from identitymesh.secrets.migration.state import DRAIN
+from identitymesh.secrets.migration.work import MigrationReport
 from identitymesh.secrets.rotation import RotationRow
 from identitymesh.storage.backups import BACKUP
 from identitymesh.storage.continuity import LOST_SLOT, Continuity
@@ -57,6 +59,7 @@ class Patient:
     secrets: Callable[[], Sequence[SecretProperties]]
     connectors: Callable[[], Sequence[ConnectorDefinition]]
     rotations: Callable[[], Sequence[RotationRow]]
+    migration: Callable[[], MigrationReport | None]
     continuity: Continuity
     check_provider: Callable[[], None]
     told: Sequence[str]  # what opening it had to say: a provider that differs
@@ -67,7 +70,7 @@ def examine(patient: Patient) -> Sequence[Finding]:
     found: list[Finding] = [
         Finding("settings", told, "identitymesh secrets list, then correct identitymesh.toml") for told in patient.told
     ]
-    around_keys = (_keyrings, _slots, _rows, _lost_slots, _provider, _secrets, _rotations)
+    around_keys = (_keyrings, _slots, _rows, _lost_slots, _provider, _secrets, _rotations, _migration)
     for check in (*around_keys, _files, _backups, _pause, _schedules, _clock):
         try:
             found += check(patient)
@@ -206,6 +209,22 @@ def _schedules(patient: Patient) -> Iterator[Finding]:
     scheduled = any(one.settings.schedule or one.settings.full_schedule for one in patient.connectors())
     for found in unattended(patient.database, scheduled=scheduled, now=datetime.now(UTC)):
         yield Finding(*found)
+
+
+def _migration(patient: Patient) -> Iterator[Finding]:
+    one = patient.migration()
+    if one is None:
+        return
+    way = f"the migration of secrets from {one.source} to {one.target}"
+    if one.state != DRAIN:
+        message = f"{way} is not over: {one.copied} of {one.versions} versions copied, state {one.state}"
+        yield Finding("migration-open", message, "identitymesh secrets migrate")
+        return
+    if one.fallbacks:
+        message = f"{way}: {one.source} was asked {one.fallbacks} times for what {one.target} does not have"
+        yield Finding("migration-fallback", message, "identitymesh secrets verify")
+    message = f"{way} drains since the cut over: {one.source} still has every value"
+    yield Finding("migration-drains", message, "identitymesh secrets migrate --scrub")
 
 
 def _clock(patient: Patient) -> Iterator[Finding]:

@@ -106,7 +106,12 @@ class SqlLeases:
         """Whether somebody living holds it."""
         with self._database.write() as connection:
             row = connection.execute(select(r.lease).where(_LEASE.name == name)).one_or_none()
-            return row is not None and row.until > _now(connection) and not _dead(row)
+            return row is not None and is_alive(connection, row)
+
+
+def is_alive(connection: Connection, row: Any) -> bool:
+    """Whether somebody living holds this lease."""
+    return bool(row.until > _now(connection)) and not _dead(row)
 
 
 def _now(connection: Connection) -> datetime:

@@ -24,7 +24,16 @@ from identitymesh.secrets.rows import (
 from identitymesh.storage.audit import SqlAuditTrail
 from identitymesh.storage.database import Database
 from identitymesh.storage.rows import chunks
-from identitymesh.storage.tables.secrets import installation, keyring, keyring_slot, secret, secret_ledger, slot_guard
+from identitymesh.storage.tables.secrets import (
+    installation,
+    keyring,
+    keyring_slot,
+    secret,
+    secret_ledger,
+    secret_migration,
+    secret_migration_item,
+    slot_guard,
+)
 
 # The columns of StoredSecret. A version is text in the ledger, and there it may say anything: so text is compared.
 _ONE_SECRET = (
@@ -85,7 +94,7 @@ class SqlSecretView:
         self._connection = connection
 
     def installation(self) -> InstallationRow | None:
-        columns = (installation.c.id, installation.c.provider, installation.c.created)
+        columns = [column for column in installation.c if column is not installation.c.singleton]
         row = self._connection.execute(select(*columns)).mappings().first()
         return None if row is None else InstallationRow(**row)
 
@@ -114,6 +123,18 @@ class SqlSecretView:
     def _ledger_rows(self, query: Any) -> dict[str, LedgerRow]:
         return {row["ref"]: LedgerRow(**row) for row in self._connection.execute(query).mappings()}
 
+    def counterparts(self, wanted: Iterable[tuple[str, str]], active: str) -> Mapping[tuple[str, str], str]:
+        item = secret_migration_item.c
+        first = self._connection.scalar(select(secret_migration.c.first))
+        own, other = item.first_version, item.second_version
+        if first != active:
+            own, other = other, own
+        found: dict[tuple[str, str], str] = {}
+        for chunk in chunks(wanted):
+            query = select(item.ref, own, other).where(tuple_(item.ref, own).in_(chunk))
+            found.update(((ref, version), there) for ref, version, there in self._connection.execute(query))
+        return found
+
     def sealed(self, wanted: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], SealedRow]:
         found: dict[tuple[str, int], SealedRow] = {}
         for chunk in chunks(wanted):
@@ -140,6 +161,9 @@ class SqlSecretTransaction(SqlSecretView):
 
     def set_provider(self, name: str) -> None:
         self._connection.execute(update(installation).values(provider=name))
+
+    def count_fallbacks(self, times: int) -> None:
+        self._connection.execute(update(secret_migration).values(fallbacks=secret_migration.c.fallbacks + times))
 
     def insert_keyring(self, row: KeyringRow, slots: Sequence[SlotRow]) -> None:
         self._connection.execute(insert(keyring), asdict(row))

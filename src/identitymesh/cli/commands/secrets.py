@@ -25,6 +25,7 @@ from identitymesh.cli.secret_actions import (
 from identitymesh.cli.secret_bundles import export_bundle, import_bundle
 from identitymesh.cli.secret_input import read_value
 from identitymesh.cli.secret_ledger import show, show_due, show_orphans, show_usage
+from identitymesh.cli.secret_migration import migrate
 from identitymesh.cli.secret_rotation import retire, rotate
 from identitymesh.cli.session import session_of
 from identitymesh.errors import UsageError
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
     commands: Commands = {"get": get, "exists": exists, "list": list_secrets, "delete": delete, "verify": verify}
     commands |= {"show": show, "usage": show_usage, "due": show_due, "orphans": show_orphans}
     commands |= {"retire": retire, "follow": follow, "export": export_bundle, "import": import_bundle}
+    commands |= {"migrate": migrate}
     for name, function in commands.items():
         group.command(name)(function)
 

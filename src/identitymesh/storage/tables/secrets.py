@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+)
 
 from identitymesh.storage.tables.base import Moment, metadata
 
@@ -16,6 +27,8 @@ installation = Table(
     Column("id", String(36), nullable=False),
     Column("provider", String(64), nullable=False),
     Column("created", Moment, nullable=False),
+    Column("draining", String(64)),
+    Column("closing", Moment),
     CheckConstraint("singleton = 1", name="singleton"),
 )
 
@@ -84,6 +97,36 @@ secret_ledger = Table(
     Column("last_used_by", String(255)),
     Column("expires", Moment),
     Column("follow", String(16), nullable=False, server_default="current"),
+)
+
+secret_migration = Table(  # the one that is open
+    "secret_migration",
+    metadata,
+    Column("singleton", Integer, primary_key=True, autoincrement=False),
+    Column("first", String(64), nullable=False),
+    Column("second", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # copy | verify | drain | scrub | abort
+    Column("back", Boolean, nullable=False),
+    Column("purge", Boolean, nullable=False),
+    Column("cut_over", Moment),
+    Column("fallbacks", BigInteger, nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("started", Moment, nullable=False),
+    Column("changed", Moment, nullable=False),
+    Column("holder", String(255), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("until", Moment, nullable=False),
+    CheckConstraint("singleton = 1", name="singleton"),
+)
+
+secret_migration_item = Table(  # one version that both providers have
+    "secret_migration_item",
+    metadata,
+    Column("ref", String(REF), primary_key=True),
+    Column("first_version", String(64), primary_key=True),
+    Column("second_version", String(64), primary_key=True),
+    Column("pending", Boolean, nullable=False),
+    Column("verified", Boolean, nullable=False),
 )
 
 # No foreign key to the ledger: a lost ledger row must not take the values with it.

@@ -234,7 +234,9 @@ class Session:
                 hint="Make a new secret id for the role and store it where openbao.secret_id says.",
             )
         told = f": {said[:200]}" if said and tell else ""
-        return ProviderRefused(f"{where}: it refuses the request with status {status}{told}")
+        return ProviderRefused(
+            f"{where}: it refuses the request with status {status}{told}", hint="Its log says why; then try again."
+        )
 
     def _busy(self, response: requests.Response) -> ProviderUnavailable:
         where, status = f"openbao {self.place.address}", response.status_code

@@ -1,0 +1,1 @@
+"""Secrets move from one provider to another while everything runs."""
