@@ -1,0 +1,139 @@
+"""Killed at any statement and request, a migration is carried on by the same command, and nothing is lost or left."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from identitymesh.storage.database import Database, open_database
+from tests.house_rules.repository import ROOT
+from tests.secrets.conftest import Installation
+from tests.secrets.migration import kills
+from tests.secrets.migration.conftest import MakeMove, Move
+
+SOAK = os.environ.get("TESTS_EVERY_STEP") == "1"
+SEED = os.environ.get("TESTS_SEED") or "1"
+SECONDS = float(os.environ.get("TESTS_KILL_SECONDS", "5"))  # for each way, outside of a soak
+SECRETS = 6
+
+
+class Forks:
+    def __init__(self) -> None:
+        path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+        self.child = subprocess.Popen(
+            [sys.executable, "-m", "tests.secrets.migration.kills"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            text=True,
+        )
+
+    def __call__(self, order: dict[str, Any]) -> tuple[int, str]:
+        assert self.child.stdin is not None
+        assert self.child.stdout is not None
+        self.child.stdin.write(json.dumps(order) + "\n")
+        self.child.stdin.flush()
+        answer = json.loads(self.child.stdout.readline())
+        return answer["status"], answer["events"]
+
+    def stop(self) -> None:
+        assert self.child.stdin is not None
+        assert self.child.stdout is not None
+        self.child.stdin.close()
+        self.child.wait(30)
+        self.child.stdout.close()
+
+
+@pytest.fixture
+def forks() -> Iterator[Forks]:
+    running = Forks()
+    yield running
+    running.stop()
+
+
+class Samples:
+    """Copies of one installation; the vault is as it was before each."""
+
+    def __init__(self, move: Move, original: Path, place: Path) -> None:
+        self.move, self.original, self.place = move, original, place
+        self.before = copy.deepcopy(move.server.kv)
+
+    def order(self, way: str, number: int) -> tuple[dict[str, Any], Path]:
+        folder = self.place / f"{way}-{number}"
+        shutil.copytree(self.original, folder, ignore=shutil.ignore_patterns("*-wal", "*-shm"))
+        self.move.server.kv.clear()
+        self.move.server.kv.update(copy.deepcopy(self.before))
+        server = self.move.server
+        order = {"folder": str(folder), "url": f"sqlite:///{folder}/mesh.db", "vault": server.url, "way": way}
+        return order | {"ca_file": str(server.ca_file), "resume": False}, folder
+
+    def look(self, way: str, folder: Path) -> None:
+        database = open_database(f"sqlite:///{folder}/mesh.db")
+        try:
+            mesh = Installation(database, folder / "host", self.move.mesh.result)
+            found = Move(mesh, self.move.server, self.move.means, self.move.values)
+            refs = {ref.removeprefix("secret://") for ref in found.values}
+            there = way == "there"
+            assert (found.wrong(), found.state()) == ({}, None)
+            assert found.provider() == ("openbao" if there else "database")
+            assert found.live() == (refs if there else set())
+            assert (found.sealed() == 0) is there
+            assert found.mesh.sql("SELECT * FROM secret_migration_item") == []
+        finally:
+            database.close()
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("way", list(kills.WAYS))
+def test_a_migration_that_was_killed_carries_on(
+    way: str, forks: Forks, make_move: MakeMove, new_database: Any, tmp_path: Path
+) -> None:
+    database: Database = new_database("mesh")
+    move = make_move(database)
+    move.fill(SECRETS)
+    database.close()
+    (tmp_path / "samples").mkdir()
+    original = tmp_path / "original"
+    original.mkdir()
+    for name in ("mesh.db", "openbao.token"):
+        shutil.copy2(tmp_path / name, original / name)
+    shutil.copytree(tmp_path / "host", original / "host")
+    samples = Samples(move, original, tmp_path / "samples")
+    order, folder = samples.order(way, 0)
+    status, events = forks(order | {"kill": None})
+    assert status == 0
+    samples.look(way, folder)
+    points = list(range(1, int(events) + 1))
+    chance = random.Random(f"{SEED} {way}")  # noqa: S311 - a sample that can be repeated
+    if not SOAK:
+        chance.shuffle(points)
+    deadline, tried = time.monotonic() + SECONDS, 0
+    for point in points:
+        order, folder = samples.order(way, point)
+        status, _events = forks(order | {"kill": point})
+        # What several threads ask for at once is counted in any order: the last events may be one more or less.
+        assert status in (-signal.SIGKILL, 0), f"{way} at {point} of {events}"
+        order["resume"] = True
+        if chance.random() < 0.3:  # killed once more while it carries on
+            forks(order | {"kill": chance.randint(1, int(events))})
+        status, _events = forks(order | {"kill": None})
+        assert status == 0, f"{way} killed at {point} of {events} does not carry on (seed {SEED})"
+        samples.look(way, folder)
+        tried += 1
+        if not SOAK and time.monotonic() > deadline:
+            break
+    report = f"migration {way}: killed at {tried} of {events} events"
+    assert tried > 0, report
+    sys.stderr.write(f"{report}\n")
