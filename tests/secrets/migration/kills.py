@@ -1,4 +1,4 @@
-"""Migrations that end themselves with SIGKILL at a given event; a small process forks one for each order, as in kills.py.
+"""Migrations that end themselves with SIGKILL at a given event; a small process forks one for each order.
 
 Every statement for a database, both sides of each commit and both sides of each request to the vault are events.
 """
