@@ -14,6 +14,7 @@ from identitymesh.connectors.catalogue import kind
 from identitymesh.connectors.contract import Modification, Page
 from identitymesh.connectors.facade import Facade
 from identitymesh.connectors.kinds.ldap import delta, reading
+from identitymesh.connectors.kinds.ldap.ber import PostReadAnswer
 from identitymesh.connectors.outcomes import Verdict
 from identitymesh.errors import (
     ConnectionLost,
@@ -608,6 +609,19 @@ def test_an_answer_that_is_lost_leaves_no_duplicate(branch: Branch) -> None:
             assert opened.lookup("user", "uid", "never", ["uid"]) == []
             proxy.cut_at(b"meshNote", times=1)
             assert change(opened, found.key, {}, {"meshNote": "set"}).settled  # read again, and seen to be done
+
+
+def test_an_answer_to_a_create_that_cannot_be_read_is_a_lost_one(
+    branch: Branch, opened: Facade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: Any = PostReadAnswer.decodeControlValue
+    for broken in (b"", b"\x64", b"\x64\x05\x04\x01a", b"\x64\x03\x04\x09a", b"\x64\x02\x04\x00"):
+        with monkeypatch.context() as patched:
+            patched.setattr(PostReadAnswer, "decodeControlValue", lambda self, _, broken=broken: answered(self, broken))
+            with pytest.raises(ConnectionLost, match="whether it was carried out is unknown"):
+                opened.create("user", new(branch, f"u{len(branch.entries())}"))
+    assert len(opened.lookup("user", "uid", "u0")) == 1
+    assert len(branch.entries()) == 5
 
 
 def test_a_reconnect_opens_the_password_again(branch: Branch) -> None:

@@ -145,6 +145,7 @@ class Facade:
         self.name = name
         self._title = f"connector {name} ({kind})" if kind else f"connector {name}"
         self._connector = connector
+        self._able: dict[type, Any] = {}  # asking whether an object has a protocol takes longer than many a call
         self._timeout = timeout
         self._clock = clock
         self._renewed = renewed
@@ -324,8 +325,12 @@ class Facade:
         raise ObjectRefused(f"{self._title} gave an object that cannot be taken over: {fault}", connector=self.name)
 
     def _need(self, operation: type[Operation]) -> Operation:
-        if isinstance(self._connector, operation):
-            return self._connector
+        able = self._able.get(operation)
+        if able is None:
+            able = self._able[operation] = self._connector if isinstance(self._connector, operation) else None
+        if able is not None:
+            found: Operation = able
+            return found
         raise ConnectorMisconfigured(
             f"{self._title} cannot {_CANNOT[operation]}",
             hint="Use a kind of connector that can, or change the rule that asks for it.",

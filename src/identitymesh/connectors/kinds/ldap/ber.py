@@ -6,7 +6,7 @@ change itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ldap.controls import RequestControl, ResponseControl
@@ -41,7 +41,7 @@ class PostReadAnswer(ResponseControl):  # type: ignore[misc]  # as above
         self.attributes = {}
         for attribute in _elements(attributes):
             name, values = _elements(attribute)
-            self.attributes[name.decode()] = list(_elements(values))
+            self.attributes[name.decode()] = _elements(values)
 
 
 ANSWERS: Final = {POST_READ: PostReadAnswer}
@@ -55,17 +55,19 @@ def _element(tag: int, content: bytes) -> bytes:
     return bytes((tag, 0x80 | len(length))) + length + content
 
 
-def _elements(content: bytes) -> Iterator[bytes]:
+def _elements(content: bytes) -> list[bytes]:
     """The contents of the elements that stand one after the other; tags are of no interest here."""
-    at = 0
-    while at < len(content):
+    found: list[bytes] = []
+    at, end = 0, len(content)
+    while at < end:
         size = content[at + 1]
         at += 2
         if size & 0x80:
             count = size & 0x7F
             size = int.from_bytes(content[at : at + count], "big")
             at += count
-        if at + size > len(content):
-            raise ValueError("the answer to a change is cut short")
-        yield content[at : at + size]
+        found.append(content[at : at + size])
         at += size
+    if at != end:
+        raise ValueError("the answer to a change is cut short")
+    return found

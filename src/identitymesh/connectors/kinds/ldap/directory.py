@@ -216,7 +216,7 @@ class LdapDirectory:
         return [AssertionControl(criticality=True, filterstr=equals(CSN, csn.encode()))]
 
     def _post_read(self, reader: EntryReader) -> list[PostReadRequest]:
-        return [PostReadRequest(reader.asked)] if self._session.offers(POST_READ) else []
+        return [reader.post_read] if self._session.offers(POST_READ) else []
 
     def _native(self, selected: LdapObject, current: Entry, names: Sequence[str]) -> tuple[str, Raw]:
         if isinstance(current.native, tuple):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Final
 
 from identitymesh.connectors.contract import BadEntry, Entry
+from identitymesh.connectors.kinds.ldap.ber import PostReadRequest
 from identitymesh.connectors.kinds.ldap.names import canonical
 from identitymesh.connectors.kinds.ldap.subschema import AttributeType, Subschema
 from identitymesh.connectors.kinds.ldap.values import read, reader
@@ -41,6 +43,11 @@ class EntryReader:
         asked = [spelt[0] for spelt in self._wanted.values()] if names else ["*"]
         # "1.1" is no attribute at all (RFC 4511 section 4.5.1.8); an empty list would mean every one.
         self.asked = list(dict.fromkeys([*asked, *own, *more])) or ["1.1"]
+
+    @cached_property
+    def post_read(self) -> PostReadRequest:
+        """Asks for the same in the answer to a change."""
+        return PostReadRequest(self.asked)
 
     def entry(self, dn: str, raw: Raw) -> Entry | BadEntry:
         """One entry; its position is its DN when it has no readable key."""

@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 Translate = Callable[[ldap.LDAPError], ConnectorError]
 
 _IDLE: Final = 60.0  # seconds after which a connection is not trusted to be still there; servers hang up on idle ones
-_ONLY_TLS_1_2: Final = {  # priority strings of the two libraries that libldap is built with
+_CIPHERS: Final = {  # of the two libraries that libldap is built with, beside the oldest protocol that is allowed
     "GnuTLS": "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2",
     "OpenSSL": "DEFAULT:!aNULL:!eNULL",
 }
@@ -125,7 +125,13 @@ class Session:
             answer = connection.result4(send(connection), 1, self._settings.timeout, resp_ctrl_classes=ANSWERS)
             return next((control for control in answer[3] if control.controlType == POST_READ), None)
 
-        control = self.call(action, failed)
+        try:
+            control = self.call(action, failed)
+        except (ValueError, IndexError):
+            self.close()
+            raise ConnectionLost(
+                "the answer to a change cannot be read; whether it was carried out is unknown"
+            ) from None
         return None if control is None else (control.dn, control.attributes)
 
     def offers(self, control: RequestControl | str) -> bool:
@@ -203,7 +209,9 @@ def _prepare(connection: Connection, settings: LdapSettings) -> None:
         connection.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
         connection.set_option(ldap.OPT_X_TLS_CACERTFILE, authorities(settings))
         connection.set_option(ldap.OPT_X_TLS_PROTOCOL_MIN, ldap.OPT_X_TLS_PROTOCOL_TLS1_2)
-        connection.set_option(ldap.OPT_X_TLS_CIPHER_SUITE, _ONLY_TLS_1_2[ldap.get_option(ldap.OPT_X_TLS_PACKAGE)])
+        ciphers = _CIPHERS.get(ldap.get_option(ldap.OPT_X_TLS_PACKAGE))
+        if ciphers is not None:
+            connection.set_option(ldap.OPT_X_TLS_CIPHER_SUITE, ciphers)
         connection.set_option(ldap.OPT_X_TLS_NEWCTX, 0)  # last: it is what takes the others over
 
 
