@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 
 from identitymesh.secrets.azure import requests
 from identitymesh.secrets.stores.azure_key_vault.entries import entry_name
+from identitymesh.settings import load
+from tests.cli.test_calls import CALLS
 from tests.custody.conftest import Home
+from tests.house_rules.repository import ROOT
 from tests.secrets.providers.keyvault import Azure
 from tests.servers.azure import KeyVault
 
@@ -120,3 +124,21 @@ def test_abuse_65_azure_is_gone_for_ever(
     blank.folder.mkdir()
     blank.ok("backup", "restore", str(tmp_path / "mesh.backup"), stdin=home.recovery_key + "\n")
     assert blank.ok("secrets", "get", REF, "--force").out == VALUE
+
+
+def test_the_settings_and_commands_of_the_page_are_real(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "howto" / "azure-key-vault.md").read_text()
+    blocks = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for number, block in enumerate(blocks):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "identitymesh.toml").write_text(block)
+        azure = load(folder, environment={}).azure_key_vault
+        assert azure.missing("key_id" if azure.key_id else "vault_uri") is None
+    named = re.findall(r"identitymesh ([a-z]+(?: [a-z-]+)*)", page)
+    known = (*CALLS, "secrets migrate")
+    assert {"secrets set", "secrets follow", "keys slots add", "doctor"} <= {
+        call for text in named for call in known if f"{text} ".startswith(f"{call} ")
+    }
+    assert [text for text in named if not any(f"{text} ".startswith(f"{call} ") for call in known)] == []

@@ -25,7 +25,7 @@ from identitymesh.secrets.slots import dpapi
 from tests.house_rules.repository import ROOT
 from tests.secrets.providers.keyvault import CLIENT, Azure
 from tests.secrets.windows import Machine
-from tests.servers.azure import StoredKey
+from tests.servers.azure import Imds, StoredKey
 from tests.servers.https import Answer
 from tests.servers.process import need
 from tests.servers.swtpm import SoftwareTpm
@@ -380,6 +380,22 @@ def test_a_row_does_not_choose_whom_this_host_asks(case: Case, azure: Azure) -> 
     changed = json.dumps(json.loads(place.guarded or b"") | {"key": key}).encode()
     assert "another vault" in refused(replace(place, guarded=changed)).message
     assert elsewhere.asked == []
+
+
+@only("azure-key-vault")
+def test_a_fresh_process_has_the_identity_of_this_machine(
+    case: Case, azure: Azure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imds = Imds(azure.entra, "this-machine")
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", imds.url)
+    assert case.place.means.azure is not None
+    plain = {"credential": "managed-identity", "client_id": "", "authority": "", "instance_discovery": True}
+    case.place = replace(case.place, means=Means(azure=case.place.means.azure.model_copy(update=plain)))
+    attempt = case.attempt(case.guard())
+    asked = imds.asked
+    assert try_in_fresh_process([attempt]) == [None]
+    assert imds.asked > asked
+    imds.stop()
 
 
 @only("azure-key-vault")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -28,11 +29,12 @@ def harden_process() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def child_environment() -> dict[str, str]:
-    """The whole environment of a helper process: it runs the same code, and learns nothing else."""
+def child_environment(passed: Collection[str] = ()) -> dict[str, str]:
+    """The whole environment of a helper process: it runs the same code, and learns nothing else but ``passed``."""
     return {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(Path(identitymesh.__file__).parents[1]),
         "PYTHONDONTWRITEBYTECODE": "1",
+        **{name: os.environ[name] for name in passed if name in os.environ},
     }

@@ -33,6 +33,7 @@ from identitymesh.secrets.azure.settings import AzureKeyVaultSettings
 from identitymesh.secrets.protectors import Means
 from identitymesh.secrets.providers import assert_usable
 from identitymesh.secrets.references import parse
+from identitymesh.secrets.resolver import ConnectorSecrets, RunCredentials
 from identitymesh.secrets.rotation import SWITCHED
 from identitymesh.secrets.stores.azure_key_vault.entries import entry_name
 from tests.house_rules.repository import ROOT
@@ -499,6 +500,24 @@ def test_an_answer_that_repeats_the_value_is_not_repeated(
         store.put(REF, Secret("canary-1"), actor=ACTOR)
     assert "canary" not in str(refused.value)
     assert "Y2FuYXJ5" not in str(refused.value)
+
+
+# While a run is under way
+
+
+def test_a_password_that_is_changed_in_the_vault_is_used_after_the_first_refusal(world: KeyVaultWorld) -> None:
+    world.put("old")
+    store = world.store()
+    store.audience.allow(REF, "hr", ["db.example:5432"], ACTOR)
+    needs = ConnectorSecrets("hr", {"password": REF}, ("db.example:5432",))
+    run = RunCredentials(store, actor=ACTOR, run="1")
+    run.prepare([needs])
+    assert run.source(needs)("password") == Secret("old")
+    assert not run.renewed(needs)
+    world.set_outside(REF.text, b"new")
+    assert run.renewed(needs)
+    assert run.source(needs)("password") == Secret("new")
+    assert not run.renewed(needs)  # the same one is not sent twice, so no account is locked
 
 
 # Serving stale

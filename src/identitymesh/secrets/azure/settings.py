@@ -11,6 +11,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from identitymesh.secrets.references import parse
 
 STALE_LIMIT: Final = 900
+# What the Azure SDK reads of the environment to log in. A process that opens a slot for us needs it as we have it.
+LOGIN_VARIABLES: Final = (
+    *("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT"),
+    *("MSI_ENDPOINT", "MSI_SECRET", "AZURE_POD_IDENTITY_AUTHORITY_HOST", "AZURE_AUTHORITY_HOST"),
+    *("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH"),
+    *("AZURE_FEDERATED_TOKEN_FILE", "AZURE_TOKEN_CREDENTIALS", "AZURE_CONFIG_DIR"),
+    *("HTTPS_PROXY", "NO_PROXY", "HOME", "PATH"),
+)
 CredentialKind = Literal["default", "managed-identity", "workload-identity", "client-secret", "certificate", "cli"]
 
 
