@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import columns, custody, directories, lines, synchronisation, vaults
+from bench import columns, custody, directories, lifecycle, lines, synchronisation, vaults
 from bench.lines import Line
 
 LINES: tuple[Callable[[], Line | list[Line]], ...] = (
@@ -19,6 +19,7 @@ LINES: tuple[Callable[[], Line | list[Line]], ...] = (
     directories.adds_to_a_directory,
     lines.creates_at_a_scim_service,
     lines.one_secret,
+    lifecycle.days_and_unique_values,
 )
 CUSTODY: tuple[Callable[[], Line | list[Line]], ...] = (
     custody.join_a_new_host,
