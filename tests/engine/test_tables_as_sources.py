@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from identitymesh.connectors import patience
+from identitymesh.connectors.kinds.csv import rows
+from identitymesh.pipeline.importing import Staged
+from identitymesh.runs.evaluation import Evaluation
 from identitymesh.runs.reports import RunReport
 from identitymesh.storage.mesh import SqlMesh
 from tests.servers.postgresql import PostgresDatabase
@@ -248,3 +251,28 @@ def test_an_emptied_table_is_held(opened: Callable[..., Hr]) -> None:
         hr.put(f"p{number:02}", number)
     again = hr.run()
     assert (again.state, again.row_count) == ("done", 0)
+
+
+def test_few_changes_in_many_pages_are_stored_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One commit for all, not one for each page that has a change; a page full of changes is stored at once."""
+    with company(tmp_path) as firm:
+        taken: list[int] = []
+        take = Evaluation.take
+
+        def counting(self: Evaluation, connector: str, object_class: str, staged: Sequence[Staged]) -> None:
+            taken.append(len(staged))
+            take(self, connector, object_class, staged)
+
+        monkeypatch.setattr(Evaluation, "take", counting)
+        monkeypatch.setattr(rows, "PAGE", 10)
+        firm.hire(*(f"p{number:02}" for number in range(COUNT)))
+        firm.world.run()
+        assert [one for one in taken if one] == [10] * (COUNT // 10)
+        for number in (3, 17, 29, 38):
+            firm.people[f"p{number:02}"] = ("New name", "1.01")
+        firm.write()
+        taken.clear()
+        report = firm.world.run()
+        assert [one for one in taken if one] == [4]
+        assert report.imports[0].changed == 4
+        assert report.exports[0].done == {"update": 4}

@@ -14,7 +14,7 @@ from identitymesh.connectors.contract import Page, SyncOp
 from identitymesh.connectors.facade import Facade
 from identitymesh.definition.reading import ConnectorDefinition
 from identitymesh.errors import ConnectorError, ImportIncomplete
-from identitymesh.pipeline.importing import stage
+from identitymesh.pipeline.importing import Staged, stage
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs import absences
 from identitymesh.runs.contract import ImportState, Issue, Lease, MeshStore
@@ -79,6 +79,8 @@ class _Import:
         self._known: dict[str, bytes] = {}
         self._stored = 0
         self._unreadable = 0
+        self._staged: list[Staged] = []  # of pages that are read and not stored yet
+        self._reached: str | None = None  # their watermark
         self._outcome = Outcome()
         # Other attributes, or another query, than last time: a delta would leave them unread in what did not change.
         asked = (self._scope, self._asked)
@@ -101,8 +103,10 @@ class _Import:
                     self._take(last)
                     pages += 1
         except ConnectorError as error:
+            self._store()
             self._failed(error, stored=pages > 0)
         else:
+            self._store()
             if self._result.report.mode == "full":
                 self._finish(last)
             elif self._whole and last.incomplete:
@@ -133,18 +137,31 @@ class _Import:
                 self._unreadable += 1
             else:
                 self._known.pop(bad.key, None)
-        staged = stage(page.entries, self._known, self._names)
+        self._staged += stage(page.entries, self._known, self._names)
+        if page.watermark != self._watermark:
+            self._reached = page.watermark or self._reached
         report = self._result.report
         self._result.report = replace(
             report, read=report.read + len(page.entries) + len(page.bad), bad=report.bad + len(page.bad)
         )
-        if staged or page.watermark not in (None, self._watermark):
-            with self._evaluation() as evaluation:
-                evaluation.take(*self._place, staged)
-                if page.watermark is not None:
-                    evaluation.tx.put_watermark(*self._place, page.watermark, self._work.run_id)
-            self._watermark = page.watermark or self._watermark
+        if len(self._staged) >= min(BATCH, len(page.entries)):
+            self._store()
         self._work.progress("import", connector, self._result.report.read, None)
+
+    def _store(self) -> None:
+        """What is to be looked at of the pages so far, and the watermark that they reached: one transaction.
+
+        A few changes among many pages are not worth a commit for each page that has one: they are stored when there
+        are as many as a page has.
+        """
+        if not self._staged and self._reached is None:
+            return
+        with self._evaluation() as evaluation:
+            evaluation.take(*self._place, self._staged)
+            if self._reached is not None:
+                evaluation.tx.put_watermark(*self._place, self._reached, self._work.run_id)
+        self._watermark = self._reached or self._watermark
+        self._staged, self._reached = [], None
 
     @contextmanager
     def _evaluation(self) -> Iterator[Evaluation]:
