@@ -26,7 +26,9 @@ CUSTODY: tuple[Callable[[], Line | list[Line]], ...] = (
     custody.restore_on_a_new_host,
     custody.drill,
     custody.rotate_under_load,
-    columns.encrypted_columns,
+    columns.columns_compatible,
+    columns.columns_sealed,
+    columns.columns_killed,
     vaults.fifty_secrets_of_a_slow_vault,
 )
 

@@ -157,11 +157,26 @@ def killed(server: PostgresServer, template: str) -> Line:
     return Line("rows left after kill -9 and another start", left, f"{ROWS:,} rows, killed after {how}", most=0)
 
 
-def encrypted_columns() -> list[Line]:
+@contextmanager
+def filled() -> Iterator[tuple[PostgresServer, str]]:
+    """A server of its own that keeps what it commits, and the name of the table's template."""
     server = PostgresServer.start(durable=True)
     try:
-        template = server.template("users", fill)
-        found = [line for form in LENGTHS for line in lines_of(server, template, form)]
-        return [*found, killed(server, template)]
+        yield server, server.template("users", fill)
     finally:
         server.stop()
+
+
+def columns_compatible() -> list[Line]:
+    with filled() as (server, template):
+        return lines_of(server, template, "compatible")
+
+
+def columns_sealed() -> list[Line]:
+    with filled() as (server, template):
+        return lines_of(server, template, "sealed")
+
+
+def columns_killed() -> Line:
+    with filled() as (server, template):
+        return killed(server, template)
