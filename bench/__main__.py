@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import columns, custody, directories, lifecycle, lines, synchronisation, vaults
+from bench import columns, custody, directories, lifecycle, lines, migration, synchronisation, vaults
 from bench.lines import Line
 
 LINES: tuple[Callable[[], Line | list[Line]], ...] = (
@@ -30,6 +30,7 @@ CUSTODY: tuple[Callable[[], Line | list[Line]], ...] = (
     columns.columns_sealed,
     columns.columns_killed,
     vaults.fifty_secrets_of_a_slow_vault,
+    migration.migrate_ten_thousand,
 )
 
 
