@@ -30,8 +30,10 @@ def settings(azure: Azure, vault: KeyVault, **more: str) -> str:
 
 def configure(home: Home, azure: Azure, vault: KeyVault, provider: str = "azure-key-vault", **more: str) -> None:
     file = home.folder / "identitymesh.toml"
-    text = file.read_text().partition("[azure_key_vault]")[0] + "[logging]\n"
-    file.write_text(text.replace('provider = "database"', f'provider = "{provider}"') + settings(azure, vault, **more))
+    others = re.sub(r"^\[azure_key_vault\].*?(?=^\[|\Z)", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    file.write_text(
+        others.replace('provider = "database"', f'provider = "{provider}"') + settings(azure, vault, **more)
+    )
 
 
 @pytest.fixture
