@@ -58,26 +58,24 @@ class Canaries:
     """Values by name, and a search for all their spellings at once."""
 
     values: dict[str, bytes] = field(default_factory=dict)
-    _search: re.Pattern[bytes] | None = None
-    _names: dict[bytes, str] = field(default_factory=dict)
+    _forms: dict[bytes, str] = field(default_factory=dict)
 
     def add(self, name: str, value: bytes | str) -> None:
         self.values[name] = value.encode() if isinstance(value, str) else value
-        self._search = None
+        self._forms = {}
 
     def found(self, data: bytes | str, *, without: frozenset[str] = frozenset()) -> set[str]:
         """``name: spelling`` of what is in there, also when it is split over lines; but not of ``without``."""
         content = data.encode(errors="surrogateescape") if isinstance(data, str) else data
-        if self._search is None:
-            self._names = {
+        if not self._forms:
+            self._forms = {
                 form: f"{name}: {family}"
                 for name, value in self.values.items()
                 for family, form in spellings(value)
                 if len(form) >= SHORTEST
             }
-            self._search = re.compile(b"|".join(map(re.escape, sorted(self._names, key=len, reverse=True))))
-        hits = {self._names[hit] for hit in self._search.findall(content)}
-        hits |= {self._names[hit] for hit in self._search.findall(re.sub(rb"[\s\\]*\n\s*", b"", content))}
+        joined = re.sub(rb"[\s\\]*\n\s*", b"", content)
+        hits = {name for form, name in self._forms.items() if form in content or form in joined}
         return {hit for hit in hits if hit.partition(":")[0] not in without}
 
 
@@ -122,7 +120,7 @@ def watching(canaries: Canaries, folder: Path, allowed: Mapping[str, frozenset[s
                         content = Path(f"/proc/{pid}/{kind}").read_bytes()
                         seen.found |= {f"{kind} of a child: {hit}" for hit in canaries.found(content)}
             rounds += 1
-            if rounds % 25 == 0:
+            if rounds % 100 == 0:
                 files(canaries, folder, allowed, seen)
 
     thread = threading.Thread(target=look)

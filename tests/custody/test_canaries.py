@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,9 @@ def command_of(arguments: Sequence[str]) -> str:
     return next(name for size in (3, 2, 1) if (name := " ".join(words[:size])) in known())
 
 
-def known() -> set[str]:
-    return set(leaves(parser("identitymesh", [])))
+@cache
+def known() -> frozenset[str]:
+    return frozenset(leaves(parser("identitymesh", [])))
 
 
 class Echo(BaseHTTPRequestHandler):
