@@ -85,8 +85,10 @@ class SqlMeshTransaction:
         found: dict[str, list[StoredObject]] = {}
         base = select(m.connector_object).where(_OBJECT.connector == connector, _OBJECT.object == object_class)
         for some in chunks(list(texts)):
-            for row in self._rows(base.where(self._among(_OBJECT.correlate, some)).order_by(_OBJECT.key)):
+            for row in self._rows(base.where(self._among(_OBJECT.correlate, some))):
                 found.setdefault(row.correlate, []).append(stored_object(row))
+        for several in found.values():
+            several.sort(key=lambda one: one.id.key)  # if SQLite sorts, it walks through all of the target
         return found
 
     def waiting(self, object_class: str, pairs: Collection[Pair]) -> set[ObjectId]:
