@@ -17,8 +17,8 @@ test: check ## everything that must hold: check, then all tests (PYTEST_ARGS="-k
 	.venv/bin/pytest $(PYTEST_ARGS)
 
 N ?= 1000
-KILLS = tests/secrets/test_kills.py tests/columns/test_kills.py tests/custody/test_backup.py \
-	tests/custody/test_rotation.py
+KILLS = tests/secrets/test_kills.py tests/secrets/migration/test_kills.py tests/columns/test_kills.py \
+	tests/custody/test_backup.py tests/custody/test_rotation.py
 soak: ## kill a run at N=1000 of its steps, commands of custody at each of theirs, and try N random days (SEED=...)
 	@scripts/bootstrap test
 	TESTS_SOAK=$(N) TESTS_EVERY_STEP=1 TESTS_SEED=$(SEED) .venv/bin/pytest --capture=no --durations=0 --timeout=0 \

@@ -21,6 +21,7 @@ def test_plan_asks_for_what_was_said(shell: Shell) -> None:
     assert shell.installation.engine.calls == [
         ("plan", {"delta": True, "connectors": ["hr", "crm"]}),
         ("rows", {"run_id": 7, "limit": 5, "person": "100001"}),
+        ("walk", (7, "100001")),
     ]
 
 

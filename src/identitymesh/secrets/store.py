@@ -207,13 +207,14 @@ class SecretStore:
 
     def _login(self, ref: SecretReference, purpose: str) -> Secret:
         """What a provider logs in with: of the keyring ``application``, which no vault holds. Recorded first."""
-        seen = self._see([ref.text])
-        row = seen.ledger.get(ref.text)
-        if row is not None and row.keyring != APPLICATION:
+        with self._rows.read() as view:
+            row = view.ledger([ref.text]).get(ref.text)
+        if row is not None and row.keyring != APPLICATION:  # looked at first: asking the vault for it would wait for us
             raise ProviderMisconfigured(
                 f"{ref} is in the keyring {row.keyring}: what opens a vault cannot come from the vault",
                 hint=f"Store it for the application: identitymesh secrets set {ref} --keyring application",
             )
+        seen = self._see([ref.text])
         release = seen.judge(OpenRequest(ref, "", (), purpose), ask_audience=False)
         self._record("secret.login", [release], "provider", None, seen.provider)
         return release.open()

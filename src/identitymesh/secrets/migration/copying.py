@@ -22,7 +22,6 @@ from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.sealing import check_value
 from identitymesh.secrets.store import SecretStore
 
-BATCH: Final = 128
 SHOWN: Final = 5
 
 

@@ -40,7 +40,7 @@ from identitymesh.secrets.migration.state import (
 from identitymesh.secrets.providers import Change, Provider
 from identitymesh.secrets.references import SecretReference
 
-BATCH: Final = 128
+BATCH: Final = 256  # refs; the slowest call of a batch is waited for, so small ones waste time
 TRIES: Final = 10
 PASSES: Final = 100
 PAUSE: Final = 0.05
