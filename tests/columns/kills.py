@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from identitymesh.columns.session import Which
 from identitymesh.columns.sqlite import SqliteColumn, SqliteSession
 from identitymesh.errors import ColumnKeyExists, ColumnKeyWrong
 from identitymesh.redaction import Secret
+from tests.forks import serve
 from tests.secrets.kills import Events
 
 VALUES = {number: f"SEED{number}" for number in range(1, 8)}
@@ -144,26 +144,5 @@ def child(order: dict[str, Any], answer: int) -> None:
     os._exit(0)
 
 
-def main() -> None:
-    for line in sys.stdin:
-        order = json.loads(line)
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child(order, writing)
-            except BaseException:  # noqa: BLE001 - what went wrong is told on standard error
-                import traceback
-
-                traceback.print_exc()
-            os._exit(1)
-        os.close(writing)
-        _pid, status = os.waitpid(pid, 0)
-        content = os.read(reading, 100)
-        os.close(reading)
-        sys.stdout.write(json.dumps({"status": os.waitstatus_to_exitcode(status), "events": content.decode()}) + "\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    serve(child)

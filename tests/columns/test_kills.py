@@ -16,8 +16,8 @@ import pytest
 from identitymesh.columns import service
 from identitymesh.columns.keys import create_key
 from tests.columns.kills import SETTING, VALUES, plan_of
+from tests.forks import Forks
 from tests.kill_points import SEED, chance, points
-from tests.secrets.test_kills import Server
 from tests.servers.postgresql import PostgresDatabase, PostgresServer
 
 COMMANDS = ["init-key", "encrypt", "drop", "decrypt", "rotate", "upgrade"]
@@ -91,14 +91,14 @@ def originals(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def killer() -> Iterator[Server]:
-    running = Server("tests.columns.kills")
+def killer() -> Iterator[Forks]:
+    running = Forks("tests.columns.kills")
     yield running
     running.stop()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_that_was_killed_goes_on(originals: Originals, killer: Server, tmp_path: Path, command: str) -> None:
+def test_a_command_that_was_killed_goes_on(originals: Originals, killer: Forks, tmp_path: Path, command: str) -> None:
     with originals.copy(command, tmp_path / "whole") as order:
         status, events = killer(order)
         assert status == 0

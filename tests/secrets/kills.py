@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.custody import SqlCustodyRows
 from identitymesh.storage.database import Database, open_database
 from identitymesh.storage.secrets import SqlSecretRows
+from tests.forks import serve
 
 FILE_OPERATIONS = ("fsync", "replace", "unlink", "mkdir", "fchmod")
 
@@ -146,26 +146,5 @@ def child(order: dict[str, Any], answer: int) -> None:
     os._exit(0)
 
 
-def main() -> None:
-    for line in sys.stdin:
-        order = json.loads(line)
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child(order, writing)
-            except BaseException:  # noqa: BLE001 - what went wrong is told on standard error
-                import traceback
-
-                traceback.print_exc()
-            os._exit(1)
-        os.close(writing)
-        _pid, status = os.waitpid(pid, 0)
-        content = os.read(reading, 100)
-        os.close(reading)
-        sys.stdout.write(json.dumps({"status": os.waitstatus_to_exitcode(status), "events": content.decode()}) + "\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    serve(child)

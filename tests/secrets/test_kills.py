@@ -1,11 +1,8 @@
 """Killed at any statement and file operation, a command on keyrings ends when it is run again, and nothing is lost."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,42 +16,13 @@ from identitymesh.secrets.custody.service import KeyCustody
 from identitymesh.secrets.custody.station import Station
 from identitymesh.storage.custody import SqlCustodyRows
 from identitymesh.storage.database import open_database
-from tests.house_rules.repository import ROOT
+from tests.forks import Forks
 from tests.kill_points import SEED, chance, points
 from tests.secrets.conftest import make_installation
 from tests.servers.postgresql import PostgresServer
 from tests.servers.process import need
 
 COMMANDS = ["rotate", "add", "remove", "join", "replace-recovery"]
-
-
-class Server:
-    """Forks a process for each order."""
-
-    def __init__(self, module: str = "tests.secrets.kills") -> None:
-        path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-            text=True,
-        )
-
-    def __call__(self, order: dict[str, Any]) -> tuple[int, str]:
-        assert self.child.stdin is not None
-        assert self.child.stdout is not None
-        self.child.stdin.write(json.dumps(order) + "\n")
-        self.child.stdin.flush()
-        answer = json.loads(self.child.stdout.readline())
-        return answer["status"], answer["events"]
-
-    def stop(self) -> None:
-        assert self.child.stdin is not None
-        assert self.child.stdout is not None
-        self.child.stdin.close()
-        self.child.wait(30)
-        self.child.stdout.close()
 
 
 @dataclass
@@ -109,14 +77,14 @@ def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
+def server() -> Iterator[Forks]:
+    running = Forks("tests.secrets.kills")
     yield running
     running.stop()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_that_was_killed_goes_on(original: Original, server: Server, tmp_path: Path, command: str) -> None:
+def test_a_command_that_was_killed_goes_on(original: Original, server: Forks, tmp_path: Path, command: str) -> None:
     if command == "add":
         need("systemd-creds", "systemd")
         if os.geteuid() != 0:

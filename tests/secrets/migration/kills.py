@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from identitymesh.secrets.store import SecretStore
 from identitymesh.secrets.vaults import OpenBaoSettings
 from identitymesh.storage.database import open_database
 from identitymesh.storage.secret_migrations import SqlMigrationRows
+from tests.forks import serve
 from tests.secrets.kills import Events
 
 THERE = ("database", "openbao")
@@ -92,26 +92,5 @@ def child(order: dict[str, Any], answer: int) -> None:
     os._exit(0)
 
 
-def main() -> None:
-    for line in sys.stdin:
-        order = json.loads(line)
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child(order, writing)
-            except BaseException:  # noqa: BLE001 - what went wrong is told on standard error
-                import traceback
-
-                traceback.print_exc()
-            os._exit(1)
-        os.close(writing)
-        _pid, status = os.waitpid(pid, 0)
-        content = os.read(reading, 100)
-        os.close(reading)
-        sys.stdout.write(json.dumps({"status": os.waitstatus_to_exitcode(status), "events": content.decode()}) + "\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    serve(child)

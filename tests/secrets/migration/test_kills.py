@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ from typing import Any
 import pytest
 
 from identitymesh.storage.database import Database, open_database
-from tests.house_rules.repository import ROOT
+from tests.forks import Forks
 from tests.secrets.conftest import Installation
 from tests.secrets.migration import kills
 from tests.secrets.migration.conftest import MakeMove, Move
@@ -29,36 +27,9 @@ SECONDS = float(os.environ.get("TESTS_KILL_SECONDS", "5"))  # for each way, outs
 SECRETS = 6
 
 
-class Forks:
-    def __init__(self) -> None:
-        path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", "tests.secrets.migration.kills"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-            text=True,
-        )
-
-    def __call__(self, order: dict[str, Any]) -> tuple[int, str]:
-        assert self.child.stdin is not None
-        assert self.child.stdout is not None
-        self.child.stdin.write(json.dumps(order) + "\n")
-        self.child.stdin.flush()
-        answer = json.loads(self.child.stdout.readline())
-        return answer["status"], answer["events"]
-
-    def stop(self) -> None:
-        assert self.child.stdin is not None
-        assert self.child.stdout is not None
-        self.child.stdin.close()
-        self.child.wait(30)
-        self.child.stdout.close()
-
-
 @pytest.fixture
 def forks() -> Iterator[Forks]:
-    running = Forks()
+    running = Forks("tests.secrets.migration.kills")
     yield running
     running.stop()
 
