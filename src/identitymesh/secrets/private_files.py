@@ -16,6 +16,7 @@ from typing import Final
 from identitymesh.redaction import Secret
 
 _READ: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+REPLACED: Final = 50  # times in a row that a file may be replaced under our hands before we say so
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -30,8 +31,25 @@ def read_private(path: Path, *, modes: Collection[int], max_bytes: int) -> Secre
         FileNotFoundError: there is none.
         UnsafeFile: it is a link, not a regular file, too open, not ours, empty or above ``max_bytes``.
     """
+    for _ in range(REPLACED):
+        handle = _open(path)
+        try:
+            found = os.fstat(handle)
+            if found.st_nlink == 0:
+                continue  # another process put a new file in its place since we opened it: the name leads to that one
+            _check(found, modes, max_bytes)
+            content = Secret(os.read(handle, max_bytes + 1))
+        finally:
+            os.close(handle)
+        if len(content.reveal()) > max_bytes:
+            raise UnsafeFile(f"it has more than {max_bytes} bytes")
+        return content
+    raise UnsafeFile("it is replaced again and again while it is read")
+
+
+def _open(path: Path) -> int:
     try:
-        handle = os.open(path, _READ)
+        return os.open(path, _READ)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -40,14 +58,6 @@ def read_private(path: Path, *, modes: Collection[int], max_bytes: int) -> Secre
             "it is a symbolic link" if Path(path).is_symlink() else (error.strerror or type(error).__name__).lower()
         )
         raise UnsafeFile(reason) from None
-    try:
-        _check(os.fstat(handle), modes, max_bytes)
-        content = Secret(os.read(handle, max_bytes + 1))
-    finally:
-        os.close(handle)
-    if len(content.reveal()) > max_bytes:
-        raise UnsafeFile(f"it has more than {max_bytes} bytes")
-    return content
 
 
 def _check(found: os.stat_result, modes: Collection[int], max_bytes: int) -> None:
