@@ -16,6 +16,7 @@ from tests.servers.slapd import ROOT, SUFFIX, SlapdServer, encoded
 from bench.company import definition_of_directory, installed, person, silent
 from bench.lines import Line, folder, seconds
 from identitymesh.connectors.catalogue import kind
+from identitymesh.connectors.contract import Page
 from identitymesh.connectors.facade import Facade, open_facade
 from identitymesh.redaction import Secret
 
@@ -41,7 +42,8 @@ def read_a_directory() -> list[Line]:
     with folder() as place, directory(place, text) as server, _opened(server) as plain, _opened(server, 1_000) as paged:
 
         def raw() -> int:
-            return sum(len(page.entries) for page in plain._connector.search("user", NAMES))  # type: ignore[attr-defined]  # noqa: SLF001
+            pages: Iterator[Page] = plain._connector.search("user", NAMES)  # type: ignore[attr-defined]  # noqa: SLF001
+            return sum(len(page.entries) for page in pages)
 
         ways: dict[str, Callable[[], object]] = {
             "search": lambda: _ldapsearch(server, place),

@@ -26,11 +26,11 @@ def test_a_file_replaced_between_its_opening_and_its_check_is_read_anew(
     def replace_then_stat(handle: int) -> Any:
         if not replaced:
             replaced.append(handle)
-            monkeypatch.setattr(private_files.os, "fstat", stat)
+            monkeypatch.setattr(os, "fstat", stat)
             replace_private(path, Secret(b"new"), mode=MODE)
         return stat(handle)
 
-    monkeypatch.setattr(private_files.os, "fstat", replace_then_stat)
+    monkeypatch.setattr(os, "fstat", replace_then_stat)
 
     assert read_private(path, modes=(MODE,), max_bytes=10).reveal() == b"new"
     assert replaced
