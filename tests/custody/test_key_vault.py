@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,9 @@ VALUE = "hunter2 pässword"
 
 def settings(azure: Azure, vault: KeyVault, **more: str) -> str:
     """The tables of ``identitymesh.toml``."""
-    found = azure.settings(vault, **more).model_dump(mode="json", exclude_unset=True)
-    return "\n[azure_key_vault]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in found.items())
+    found = asdict(azure.settings(vault, **more))
+    lines = [f"{name} = {json.dumps(value, default=str)}\n" for name, value in found.items() if value is not None]
+    return "\n[azure_key_vault]\n" + "".join(lines)
 
 
 def configure(home: Home, azure: Azure, vault: KeyVault, provider: str = "azure-key-vault", **more: str) -> None:

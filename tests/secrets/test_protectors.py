@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
@@ -389,8 +390,13 @@ def test_a_fresh_process_has_the_identity_of_this_machine(
     imds = Imds(azure.entra, "this-machine")
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", imds.url)
     assert case.place.means.azure is not None
-    plain = {"credential": "managed-identity", "client_id": "", "authority": "", "instance_discovery": True}
-    case.place = replace(case.place, means=Means(azure=case.place.means.azure.model_copy(update=plain)))
+    plain: dict[str, Any] = {
+        "credential": "managed-identity",
+        "client_id": "",
+        "authority": "",
+        "instance_discovery": True,
+    }
+    case.place = replace(case.place, means=Means(azure=replace(case.place.means.azure, **plain)))
     attempt = case.attempt(case.guard())
     asked = imds.asked
     assert try_in_fresh_process([attempt]) == [None]
@@ -402,7 +408,7 @@ def test_a_fresh_process_has_the_identity_of_this_machine(
 def test_no_secret_of_a_keyring_opens_a_slot(case: Case) -> None:
     settings = case.place.means.azure
     assert settings is not None
-    settings = settings.model_copy(update={"client_secret_file": None, "client_secret": "secret://azure/client"})
+    settings = replace(settings, client_secret_file=None, client_secret="secret://azure/client")
     with pytest.raises(KeyringError, match=r"azure_key_vault\.client_secret_file"):
         find_protector("azure-key-vault", replace(case.place, means=Means(azure=settings))).guard(case.identity)
 

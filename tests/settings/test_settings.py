@@ -79,9 +79,9 @@ def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
             '[secrets]\nprovider = "dpapi"\n',
             "secrets.provider in {file}: unknown provider 'dpapi'; known: azure",
         ),
-        ("[secrets]\nallow_value_argument = 3\n", "secrets.allow_value_argument in {file}: Input should be a valid"),
-        ('[logging]\nlevel = "loud"\n', "logging.level in {file}: Input should be 'debug', 'info'"),
-        ("[database]\nurl = 3\n", "database.url in {file}: Input should be a valid string"),
+        ("[secrets]\nallow_value_argument = 3\n", "secrets.allow_value_argument in {file}: must be true or false"),
+        ('[logging]\nlevel = "loud"\n', "logging.level in {file}: must be one of debug, info, warning, error"),
+        ("[database]\nurl = 3\n", "database.url in {file}: must be text"),
         ('[database]\nurl = "hunter2"\n', "database.url is not a database URL"),
         ("[database\n", "{file} is not TOML"),
     ],
@@ -103,6 +103,81 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, content: str, exp
 )
 def test_wrong_variables_are_named(tmp_path: Path, name: str, expected: str) -> None:
     assert expected in refused(tmp_path, **{name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("schedule.at_once", "0", "must be at least 1"),
+        ("schedule.at_once", "65", "must be at most 64"),
+        ("schedule.at_once", "four", "must be a whole number"),
+        ("schedule.at_once", "4.5", "must be a whole number"),
+        ("schedule.stagger_seconds", "nan", "must be a number"),
+        ("schedule.stagger_seconds", "inf", "must be a number"),
+        ("schedule.stagger_seconds", "-0.5", "must be at least 0"),
+        ("schedule.stagger_seconds", "3600.5", "must be at most 3600"),
+        ("secrets.allow_value_argument", "perhaps", "must be true or false"),
+        ("logging.destination", "printer", "must be one of stderr, syslog, journal"),
+        ("openbao.secret_id", "hunter2", "not a secret reference"),
+        ("azure_key_vault.vault_uri", "http://hunter2.example", "must be https://host"),
+    ],
+)
+def test_a_value_is_refused_in_the_same_words_from_a_variable_and_from_the_file(
+    tmp_path: Path, name: str, value: str, expected: str
+) -> None:
+    variable = f"IDENTITYMESH_{name.replace('.', '__').upper()}"
+    told = refused(tmp_path, **{variable: value})
+    assert told.startswith(f"{variable}: ")
+    assert expected in told
+    part, field = name.split(".")
+    written = refused(tmp_path, f'[{part}]\n{field} = "{value}"\n')
+    assert written.startswith(f"{name} in {tmp_path / 'identitymesh.toml'}: ")
+    assert expected in written
+    assert "hunter2" not in told + written
+
+
+@pytest.mark.parametrize("value", ["true", "4", "1970-01-01", "[4]", "{}", "4.5"])
+def test_a_value_of_another_type_is_refused(tmp_path: Path, value: str) -> None:
+    assert "must be text" in refused(tmp_path, f"[database]\nurl = {value}\n")
+    assert "must be a path" in refused(tmp_path, f"[database]\npassword_file = {value}\n")
+    if value != "4":
+        assert "must be a whole number" in refused(tmp_path, f"[schedule]\nat_once = {value}\n")
+    if value not in {"4", "4.5"}:
+        assert "must be a number" in refused(tmp_path, f"[schedule]\nstop_seconds = {value}\n")
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    told = refused(tmp_path, "[schedule]\nat_once = 0\n", IDENTITYMESH_LOGGING__LEVEL="loud")
+    assert "schedule.at_once in" in told
+    assert "IDENTITYMESH_LOGGING__LEVEL: must be one of" in told
+
+
+def test_text_of_a_variable_becomes_what_the_setting_is(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path,
+        IDENTITYMESH_SCHEDULE__AT_ONCE="7",
+        IDENTITYMESH_SCHEDULE__STAGGER_SECONDS="1.5",
+        IDENTITYMESH_SECRETS__ALLOW_VALUE_ARGUMENT="Off",
+        IDENTITYMESH_DATABASE__PASSWORD_FILE="pw",
+    )
+    assert (loaded.schedule.at_once, loaded.schedule.stagger_seconds) == (7, 1.5)
+    assert loaded.secrets.allow_value_argument is False
+    assert loaded.database.password_file == tmp_path / "pw"
+
+
+def test_a_database_beside_a_folder_with_an_odd_name_is_found(tmp_path: Path) -> None:
+    from sqlalchemy import make_url
+
+    for name in ("plain", "with space", "per%cent", "a?b", "ä#"):
+        folder = tmp_path / name
+        folder.mkdir()
+        assert make_url(load(folder).database.url).database == str(folder / "identitymesh.db")
+
+
+def test_what_the_cluster_says_of_the_login_is_checked_too(tmp_path: Path) -> None:
+    content = '[azure_key_vault]\ncredential = "workload-identity"\n'
+    assert load(tmp_path, content, AZURE_FEDERATED_TOKEN_FILE="/run/t").means.azure is not None
+    assert refused(tmp_path, content, AZURE_AUTHORITY_HOST="ftp://x").startswith("AZURE_AUTHORITY_HOST: must be https")
 
 
 def test_a_password_in_the_url_is_never_repeated(tmp_path: Path) -> None:

@@ -13,16 +13,12 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
-
 from identitymesh.errors import SettingsError
+from identitymesh.fields import Part, Refused, described
 from identitymesh.redaction import Secret
 from identitymesh.secrets.azure.settings import AzureKeyVaultSettings
 from identitymesh.secrets.private_files import UnsafeFile, read_private
@@ -32,11 +28,11 @@ from identitymesh.settings.tables import (
     DatabaseSettings,
     HistorySettings,
     LoggingSettings,
-    Part,
     ScheduleSettings,
     SecretsSettings,
     SlotsSettings,
 )
+from identitymesh.storage.addresses import plain_file, plain_url
 
 FILE: Final = "identitymesh.toml"
 HOME: Final = "IDENTITYMESH_HOME"
@@ -93,22 +89,7 @@ provider = "database"
 """
 
 
-class _Levels(BaseSettings):
-    """The names that may stand in the file and, with the prefix, in the environment."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)  # type: ignore[assignment]
-
-    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
-    secrets: SecretsSettings = Field(default_factory=SecretsSettings)
-    slots: SlotsSettings = Field(default_factory=SlotsSettings)
-    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
-    history: HistorySettings = Field(default_factory=HistorySettings)
-    openbao: OpenBaoSettings = Field(default_factory=OpenBaoSettings)
-    azure_key_vault: AzureKeyVaultSettings = Field(default_factory=AzureKeyVaultSettings)
-    logging: LoggingSettings = Field(default_factory=LoggingSettings)
-
-
-_PARTS: Final[Mapping[str, type[BaseModel]]] = {
+_PARTS: Final[Mapping[str, type[Part]]] = {
     "database": DatabaseSettings,
     "secrets": SecretsSettings,
     "slots": SlotsSettings,
@@ -120,7 +101,8 @@ _PARTS: Final[Mapping[str, type[BaseModel]]] = {
 }
 
 
-class Settings(Part):
+@dataclass(frozen=True)
+class Settings:
     """All settings, checked, and the folder that they belong to (absolute)."""
 
     folder: Path
@@ -144,10 +126,9 @@ class Settings(Part):
         """Every name, and whether its value is the default; never a value."""
         found = {}
         for part, kind in _PARTS.items():
-            given, default = getattr(self, part, None), kind()
-            for name in kind.model_fields if given is not None else ():
-                same = getattr(given, name) == getattr(default, name)
-                found[f"{part}.{name}"] = "default" if same else "set"
+            given = getattr(self, part)
+            for name, _kind, default, _meaning in described(kind):
+                found[f"{part}.{name}"] = "default" if getattr(given, name) == default else "set"
         return found
 
     def database_password(self) -> Secret | None:
@@ -173,7 +154,7 @@ class Settings(Part):
         return Secret(content.reveal().removesuffix(b"\n"))
 
 
-def parts() -> Mapping[str, type[BaseModel]]:
+def parts() -> Mapping[str, type[Part]]:
     """The tables of the file and what may stand in each, for the reference."""
     return _PARTS
 
@@ -206,41 +187,53 @@ def load(folder: Path | None = None, *, environment: Mapping[str, str] = os.envi
     variables = _variables(environment)
     content = _read(path, required=required)
     _check_names(content, variables, path)
-    try:
-        levels = _Sourced.load(content, variables)
-    except ValidationError as error:
-        raise _refused(error.errors(include_input=False, include_url=False), variables, path) from None
-    database = _absolute(levels.database, folder)
-    return Settings(
-        folder=folder,
-        database=database,
-        secrets=levels.secrets,
-        slots=levels.slots,
-        schedule=levels.schedule,
-        history=levels.history,
-        openbao=levels.openbao,
-        azure_key_vault=levels.azure_key_vault,
-        logging=levels.logging,
-        means=_means(levels, folder, environment),
+    given = Settings(folder=folder, **_checked(content, variables, path))
+    return replace(
+        given,
+        database=_absolute(given.database, folder),
+        means=_means(given, folder, environment),
         notify_socket=environment.get(NOTIFY_SOCKET),
     )
 
 
-def _means(levels: _Levels, folder: Path, environment: Mapping[str, str]) -> Means:
+def _checked(content: dict[str, Any], variables: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """The tables by name. A variable wins over the file."""
+    parts: dict[str, Part] = {}
+    problems: list[str] = []
+    for name, kind in _PARTS.items():
+        places = {field: f"{name}.{field}" for field, *_rest in described(kind)}
+        told = {field: variables[_variable(place)] for field, place in places.items() if _variable(place) in variables}
+        try:
+            parts[name] = kind(**{**content.get(name, {}), **told})
+        except Refused as refused:
+            problems += [
+                f"{_variable(places[field]) if field in told else f'{places[field]} in {path}'}: {problem}"
+                for field, problem in refused.problems
+            ]
+    if problems:
+        raise SettingsError("; ".join(problems), hint="Correct the value and run the command again.")
+    return parts
+
+
+def _means(given: Settings, folder: Path, environment: Mapping[str, str]) -> Means:
     """What systemd, and a cluster's workload identity, say in variables of their own belongs to protectors, too."""
     paths = {"credentials": "CREDENTIALS_DIRECTORY", "systemd_secret": "SYSTEMD_CREDENTIAL_SECRET"}
     found = {name: Path(environment[variable]) for name, variable in paths.items() if environment.get(variable)}
-    azure = levels.azure_key_vault
+    azure = given.azure_key_vault
     if azure.credential == "workload-identity":
-        told = {name: environment.get(variable) for name, variable in WORKLOAD_IDENTITY.items()}
-        azure = azure.model_copy(
-            update={name: value for name, value in told.items() if value and not getattr(azure, name)}
-        )
+        told: dict[str, Any] = {name: environment.get(variable) for name, variable in WORKLOAD_IDENTITY.items()}
+        try:
+            azure = replace(
+                azure, **{name: value for name, value in told.items() if value and not getattr(azure, name)}
+            )
+        except Refused as refused:
+            name, problem = refused.problems[0]
+            raise SettingsError(f"{WORKLOAD_IDENTITY[name]}: {problem}", hint="Correct the variable.") from None
     return Means(
-        tpm2_tcti=levels.slots.tpm2_tcti,
+        tpm2_tcti=given.slots.tpm2_tcti,
         credentials=found.get("credentials"),
         systemd_secret=found.get("systemd_secret"),
-        openbao=levels.openbao.below(folder),
+        openbao=given.openbao.below(folder),
         azure=azure.below(folder),
     )
 
@@ -258,26 +251,6 @@ def create(folder: Path, database_url: str | None = None) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-class _Sourced:
-    """Joins the two sources with pydantic-settings; the environment comes first."""
-
-    @staticmethod
-    def load(content: dict[str, Any], variables: Mapping[str, str]) -> _Levels:
-        class Environment(EnvSettingsSource):
-            def _load_env_vars(self) -> Mapping[str, str]:
-                return {name.lower(): value for name, value in variables.items()}
-
-        class FromSources(_Levels):
-            @classmethod
-            def settings_customise_sources(
-                cls, settings_cls: type[BaseSettings], *_sources: PydanticBaseSettingsSource, **_named: Any
-            ) -> tuple[PydanticBaseSettingsSource, ...]:
-                environment = Environment(settings_cls, env_prefix=PREFIX, env_nested_delimiter="__")
-                return environment, InitSettingsSource(settings_cls, init_kwargs=content)
-
-        return FromSources()
 
 
 def _variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -305,7 +278,7 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
 
 def _known_names() -> Iterator[str]:
     for name, part in _PARTS.items():
-        yield from (f"{name}.{child}" for child in part.model_fields)
+        yield from (f"{name}.{child}" for child, *_rest in described(part))
 
 
 def _check_names(content: dict[str, Any], variables: Mapping[str, str], path: Path) -> None:
@@ -333,15 +306,6 @@ def _unknown(name: str, where: str, known: set[str]) -> SettingsError:
     return SettingsError(f"unknown setting {name} in {where}", hint=meant)
 
 
-def _refused(findings: list[ErrorDetails], variables: Mapping[str, str], path: Path) -> SettingsError:
-    problems = []
-    for finding in findings:
-        name = ".".join(str(part) for part in finding["loc"])
-        where = _variable(name) if _variable(name) in variables else f"{name} in {path}"
-        problems.append(f"{where}: {finding['msg'].removeprefix('Value error, ')}")
-    return SettingsError("; ".join(problems), hint="Correct the value and run the command again.")
-
-
 def database_at(folder: Path, url: str) -> str:
     """A database URL as the settings of a folder would have it."""
     return _absolute(DatabaseSettings(url=url), folder).url
@@ -353,16 +317,28 @@ def _absolute(database: DatabaseSettings, folder: Path) -> DatabaseSettings:
     def place(path: Path | None) -> Path | None:
         return None if path is None else folder / path
 
+    return DatabaseSettings(
+        url=_absolute_url(database.url, folder),
+        password_file=place(database.password_file),
+        root_certificate=place(database.root_certificate),
+    )
+
+
+def _absolute_url(text: str, folder: Path) -> str:
+    file = plain_file(text)
+    known = None if file is None else plain_url(folder / file)
+    if known is not None:
+        return known
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
-        url = make_url(database.url)
+        url = make_url(text)
     except ArgumentError:
         raise SettingsError(
             "database.url is not a database URL",
             hint="Use sqlite:///identitymesh.db or postgresql://user@host/name.",
         ) from None
-    text = database.url
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
-        text = url.set(database=str(folder / url.database)).render_as_string(hide_password=False)
-    return DatabaseSettings(
-        url=text, password_file=place(database.password_file), root_certificate=place(database.root_certificate)
-    )
+        return url.set(database=str(folder / url.database)).render_as_string(hide_password=False)
+    return text

@@ -53,7 +53,8 @@ class RealVault:
     """A vault, or a double of one, that somebody else runs and nobody else uses: each test begins by emptying it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.settings = AzureKeyVaultSettings(vault_uri=OUTSIDE[ADDRESS], ca_file=OUTSIDE.get("KEYVAULT_CACERT"))
+        authority = Path(OUTSIDE["KEYVAULT_CACERT"]) if "KEYVAULT_CACERT" in OUTSIDE else None
+        self.settings = AzureKeyVaultSettings(vault_uri=OUTSIDE[ADDRESS], ca_file=authority)
         options: dict[str, Any] = {}
         if "KEYVAULT_CACERT" in OUTSIDE:
             options["connection_verify"] = OUTSIDE["KEYVAULT_CACERT"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
-from identitymesh.secrets.references import parse
+from identitymesh.fields import PATH, TEXT, YES_OR_NO, Part, one_of, setting, text_that, whole
+from identitymesh.secrets.vaults import REFERENCE
 
 STALE_LIMIT: Final = 900
 # What the Azure SDK reads of the environment to log in. A process that opens a slot for us needs it as we have it.
@@ -19,11 +19,7 @@ LOGIN_VARIABLES: Final = (
     *("AZURE_FEDERATED_TOKEN_FILE", "AZURE_TOKEN_CREDENTIALS", "AZURE_CONFIG_DIR"),
     *("HTTPS_PROXY", "NO_PROXY", "HOME", "PATH"),
 )
-CredentialKind = Literal["default", "managed-identity", "workload-identity", "client-secret", "certificate", "cli"]
-
-
-def _reference(text: str) -> str:
-    return parse(text).text
+CREDENTIALS: Final = ("default", "managed-identity", "workload-identity", "client-secret", "certificate", "cli")
 
 
 def _https(text: str) -> str:
@@ -44,50 +40,52 @@ def _key_id(text: str) -> str:
     return text.rstrip("/")
 
 
-Url = Annotated[str, AfterValidator(_https)]
+URL: Final = text_that(_https)
 
 
-class AzureKeyVaultSettings(BaseModel):
+@dataclass(frozen=True)
+class AzureKeyVaultSettings(Part):
     """The provider `azure-key-vault`, and slots of that type. What unlocks them comes from no vault."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    vault_uri: Url = Field("", description="`https://name.vault.azure.net`, the vault that holds the secrets.")
-    credential: CredentialKind = Field(
+    vault_uri: str = setting("", URL, "`https://name.vault.azure.net`, the vault that holds the secrets.")
+    credential: str = setting(
         "default",
-        description="How to log in. `default` tries what the Azure SDK tries, in its order; a named one is that one "
+        one_of(*CREDENTIALS),
+        "How to log in. `default` tries what the Azure SDK tries, in its order; a named one is that one "
         "alone, and recommended.",
     )
-    tenant_id: str = Field("", description="The directory of the login: client-secret, certificate, workload-identity.")
-    client_id: str = Field("", description="The application, or the user-assigned managed identity.")
-    client_secret: Annotated[str, AfterValidator(_reference)] | None = Field(
-        None, description="client-secret: a `secret://` reference of the keyring `application`. Not for slots."
+    tenant_id: str = setting("", TEXT, "The directory of the login: client-secret, certificate, workload-identity.")
+    client_id: str = setting("", TEXT, "The application, or the user-assigned managed identity.")
+    client_secret: str | None = setting(
+        None, REFERENCE, "client-secret: a `secret://` reference of the keyring `application`. Not for slots."
     )
-    client_secret_file: Path | None = Field(None, description="client-secret: instead, a file of mode 0400.")
-    certificate_file: Path | None = Field(
-        None, description="certificate: certificate and private key as PEM, in a file of mode 0400."
+    client_secret_file: Path | None = setting(None, PATH, "client-secret: instead, a file of mode 0400.")
+    certificate_file: Path | None = setting(
+        None, PATH, "certificate: certificate and private key as PEM, in a file of mode 0400."
     )
-    token_file: Path | None = Field(
-        None, description="workload-identity: the file with the federated token. Default: AZURE_FEDERATED_TOKEN_FILE."
+    token_file: Path | None = setting(
+        None, PATH, "workload-identity: the file with the federated token. Default: AZURE_FEDERATED_TOKEN_FILE."
     )
-    authority: Url = Field("", description="Where to log in, for sovereign clouds. Default: login.microsoftonline.com.")
-    instance_discovery: bool = Field(
-        default=True, description="`false` for an authority that Microsoft does not know, such as Azure Stack."
+    authority: str = setting("", URL, "Where to log in, for sovereign clouds. Default: login.microsoftonline.com.")
+    instance_discovery: bool = setting(
+        True, YES_OR_NO, "`false` for an authority that Microsoft does not know, such as Azure Stack."
     )
-    ca_file: Path | None = Field(None, description="Where certificates must come from, if from no public authority.")
-    key_id: Annotated[str, AfterValidator(_key_id)] = Field(
-        "", description="For slots of type azure-key-vault: `https://name.vault.azure.net/keys/key`, an RSA key."
+    ca_file: Path | None = setting(None, PATH, "Where certificates must come from, if from no public authority.")
+    key_id: str = setting(
+        "",
+        text_that(_key_id),
+        "For slots of type azure-key-vault: `https://name.vault.azure.net/keys/key`, an RSA key.",
     )
-    serve_stale_seconds: int = Field(
-        0, ge=0, le=STALE_LIMIT, description="While the vault does not answer, use what was read at most so long ago."
+    serve_stale_seconds: int = setting(
+        0, whole(0, STALE_LIMIT), "While the vault does not answer, use what was read at most so long ago."
     )
 
     def below(self, folder: Path) -> AzureKeyVaultSettings:
         """The same with absolute paths."""
         names = ("client_secret_file", "certificate_file", "token_file", "ca_file")
-        given = {name: getattr(self, name) for name in names}
-        # Joined as paths, what a variable of the environment gave is text until here.
-        return self.model_copy(update={name: folder / Path(path) for name, path in given.items() if path is not None})
+        given: dict[str, Path | None] = {name: getattr(self, name) for name in names}
+        changed: dict[str, Any] = {name: folder / path for name, path in given.items() if path is not None}
+        return replace(self, **changed)
 
     def missing(self, place: Literal["vault_uri", "key_id"]) -> str | None:
         """The first setting that is missing for the provider (``vault_uri``) or for a slot (``key_id``)."""
