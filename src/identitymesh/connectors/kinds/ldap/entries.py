@@ -36,8 +36,11 @@ class EntryReader:
         for name in names:
             if name.lower() != DN:
                 self._wanted.setdefault(schema.primary(name), []).append(name)
-        # By the name that the server uses: our name for it, and how to read it (None: as text). Filled as they come.
-        self._fields: dict[str, tuple[str, AttributeType | None] | None] = {}
+        # By the name that the server uses: our name for text, and how to read what is none. Filled as they come.
+        self._texts: dict[str, str] = {}
+        self._others: dict[str, tuple[str, AttributeType] | None] = {}
+        self._key_as = next(iter(self._wanted.get(schema.primary(key), ())), key)
+        self._key_unasked = not self._everything and schema.primary(key) not in self._wanted
         self._twins = [(spelt[0], other) for spelt in self._wanted.values() for other in spelt[1:]]
         own = [] if key.lower() == DN else [key]
         asked = [spelt[0] for spelt in self._wanted.values()] if names else ["*"]
@@ -53,15 +56,15 @@ class EntryReader:
         """One entry; its position is its DN when it has no readable key."""
         try:
             attributes = self._attributes(raw)
-        except _Unreadable as fault:
-            return BadEntry(str(fault), self.key(dn, raw), dn)
-        try:
-            (encoded,) = raw[self._key]
-            key: str | None = encoded.decode()
-        except (LookupError, ValueError):
+        except ValueError:
+            return BadEntry(self._fault(raw), self.key(dn, raw), dn)
+        key = attributes.get(self._key_as)
+        if type(key) is not str:
             key = self.key(dn, raw)
         if key is None:
             return BadEntry(f"it has not one readable {self._key}, which is its key", None, dn)
+        if self._key_unasked:
+            attributes.pop(self._key_as, None)
         for name in self._dn_names:
             attributes[name] = canonical(dn)
         for name, other in self._twins:
@@ -70,22 +73,37 @@ class EntryReader:
         return Entry(key, attributes)
 
     def _attributes(self, raw: Raw) -> Attributes:
-        attributes: Attributes = {}
-        fields = self._fields
-        name = ""
-        try:
+        """All at once what is text, which is nearly everything, then the others.
+
+        Raises:
+            ValueError: one of them cannot be read.
+        """
+        texts = self._texts
+        attributes: Attributes = {
+            texts[given]: values[0].decode() if len(values) == 1 else [one.decode() for one in values]
+            for given, values in raw.items()
+            if given in texts
+        }
+        if len(attributes) < len(raw):
             for given, values in raw.items():
-                field = fields[given] if given in fields else self._field(given)
-                if field is None:
-                    continue
-                name, convert = field
-                if convert is None:
-                    attributes[name] = values[0].decode() if len(values) == 1 else [one.decode() for one in values]
-                else:
-                    attributes[name] = read(values, convert)
-        except ValueError:
-            raise _Unreadable(f"attribute {name} is not what its syntax says, or not UTF-8") from None
+                field = None if given in texts else self._others[given] if given in self._others else self._learn(given)
+                if field is not None:
+                    name, attribute = field
+                    attributes[name] = read(values, attribute)
         return attributes
+
+    def _fault(self, raw: Raw) -> str:
+        """Which attribute cannot be read, in words."""
+        name: str | None = None
+        for given, values in raw.items():
+            name = self._name(given)
+            try:
+                self._attributes({given: values})
+            except _Unreadable as why:
+                return str(why)
+            except ValueError:
+                break
+        return f"attribute {name} is not what its syntax says, or not UTF-8"
 
     def key(self, dn: str, raw: Raw) -> str | None:
         if self._key.lower() == DN:
@@ -101,22 +119,27 @@ class EntryReader:
         except UnicodeDecodeError:
             return None
 
-    def _field(self, given: str) -> tuple[str, AttributeType | None] | None:
+    def _learn(self, given: str) -> tuple[str, AttributeType] | None:
         """What becomes of an attribute that the server calls so; looked up once for each read."""
         if ";range=" in given.lower():
             raise _Unreadable(f"the server gives only a part of the values of {given.partition(';')[0]}")
-        name: str | None = given.removesuffix(";binary")
-        attribute = self._schema.get(given)
-        if not self._everything:
-            name = next(iter(self._wanted.get(self._schema.primary(given), ())), None)
-        elif attribute.operational or given in self._more:  # asked for by the connector, not by a rule
-            name = None
-        found = None if name is None else (name, None if reader(attribute) is None else attribute)
-        self._fields[given] = found
+        name, attribute = self._name(given), self._schema.get(given)
+        self._others[given] = found = None if name is None else (name, attribute)
+        if name is not None and reader(attribute) is None:
+            self._texts[given] = name
         return found
 
+    def _name(self, given: str) -> str | None:
+        """Our name for it; ``None`` when the connector asked for it, and no rule."""
+        primary = self._schema.primary(given)
+        if self._key_unasked and primary == self._schema.primary(self._key):
+            return self._key_as
+        if not self._everything:
+            return next(iter(self._wanted.get(primary, ())), None)
+        return None if self._schema.get(given).operational or given in self._more else given.removesuffix(";binary")
 
-class _Unreadable(Exception):
+
+class _Unreadable(ValueError):
     """Why an entry cannot be taken over, in words."""
 
 

@@ -113,17 +113,16 @@ class _Search:
         selected = request.selected
         where = (selected.base, SCOPES[selected.scope], request.filter, list(request.names))
         self._begin = partial(connection.search_ext, *where, serverctrls=_paging(request.page_size, cookie))
-        self._asked: int | None = None
+        self._next_message: Callable[[], Any] | None = None
 
     def take(self, take: Take, made: list[Any], ending: Ending) -> bool:
         """Add up to ``PAGE`` entries to ``made``; whether there may be more of this answer."""
-        if self._asked is None:
-            self._asked = self._begin()
-        message, asked, timeout, add = self._connection.message, self._asked, self._timeout, made.append
-        entry = ldap.RES_SEARCH_ENTRY
+        if self._next_message is None:
+            self._next_message = self._connection.messages(self._begin(), self._timeout)
+        next_message, add, entry = self._next_message, made.append, ldap.RES_SEARCH_ENTRY
         room = PAGE
         while room:
-            kind, data, _, controls = message(asked, timeout)
+            kind, data, _, controls = next_message()
             if kind == entry:
                 room -= 1
                 ((dn, raw),) = data

@@ -52,12 +52,12 @@ _BROKEN: Final = (ConnectionLost, TimedOut, Unreachable)
 class Connection(SimpleLDAPObject):  # type: ignore[misc]  # the library has no types
     """A connection of the library, with a way to the next message of an answer that costs next to nothing."""
 
-    def message(self, asked: int, timeout: float) -> Any:
-        """Its type, its entries, its number and its controls, not decoded.
+    def messages(self, asked: int, timeout: float) -> Callable[[], Any]:
+        """What gives the next message: its type, its entries, its number and its controls, not decoded.
 
         The library's own method takes a lock and looks for controls, entry by entry, which is a fifth of a whole read.
         """
-        return self._l.result4(asked, 0, timeout, 0, 0, 0)
+        return partial(self._l.result4, asked, 0, timeout, 0, 0, 0)
 
 
 class Session:
