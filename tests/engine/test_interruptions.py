@@ -29,6 +29,7 @@ from identitymesh.errors import (
     LeaseLost,
 )
 from identitymesh.redaction import Secret
+from identitymesh.runs import contract
 from identitymesh.runs.reports import Progress
 from identitymesh.storage import database as database_module
 from identitymesh.storage import leases as leases_module
@@ -153,6 +154,30 @@ def test_an_export_whose_lease_was_taken_over_records_nothing_and_the_next_run_f
     assert report.state == "problems"
     assert report.exports[0].error_code == "lease-lost"
     both.crm.before = None
+    assert both.run().state == "done"
+    assert [operation for operation, _ in both.crm.calls] == ["create"] * 5
+    assert len(both.accounts()) == 5
+
+
+def test_an_export_that_stood_still_for_longer_than_its_lease_lives_sends_nothing_more(
+    both: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both.hire_many(5)
+
+    def stands_still(operation: str, _: str) -> None:
+        if operation == "create" and len(both.crm.objects) == 2:
+            real = contract.uptime
+            monkeypatch.setattr(contract, "uptime", lambda: real() + 60)
+            put_lease(both, "export:crm", until=datetime.now(UTC) + timedelta(seconds=0.5))
+
+    both.crm.before = stands_still
+
+    report = both.run()
+
+    assert report.exports[0].error_code == "lease-lost"
+    assert len(both.crm.objects) == 3, "the one that was on its way, and no other"
+    both.crm.before = None
+    monkeypatch.undo()
     assert both.run().state == "done"
     assert [operation for operation, _ in both.crm.calls] == ["create"] * 5
     assert len(both.accounts()) == 5

@@ -2,7 +2,8 @@
 
 A row is marked *sending* before its call. After a kill the next run finds the mark:
 updates, disables and deletes are guarded and may be repeated; a create whose answer was
-lost is looked up by ``correlate`` and adopted.
+lost is looked up by ``correlate`` and adopted. A process that stood still for longer
+than its lease lives sends nothing more.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from identitymesh.errors import (
     ConnectorMisconfigured,
     CredentialRefused,
     KeyringError,
+    LeaseLost,
     MeshError,
     ObjectError,
     ObjectExists,
@@ -141,7 +143,7 @@ class _Sender:
             try:
                 results[attempt.account.place] = self._one(attempt)
                 self._lost = 0
-            except (*HOPELESS, SecretError, KeyringError, StorageError) as error:
+            except (*HOPELESS, SecretError, KeyringError, StorageError, LeaseLost) as error:
                 self._stop(error)
             except ConnectorError as error:
                 results[attempt.account.place] = self._without_answer(attempt, error)
@@ -180,6 +182,7 @@ class _Sender:
         return self._result(attempt, lambda row: exporting.failed(row, account, error.code, str(error)), error=error)
 
     def _one(self, attempt: Attempt) -> Result:
+        self._work.lease.assert_live()
         try:
             if attempt.account.kind == "create":
                 return self._create(attempt)
@@ -204,6 +207,7 @@ class _Sender:
                 return self._complete(attempt, existing)
             self._creates.forget([attempt])
             return self._stale(attempt, existing)
+        self._work.lease.assert_live()  # no guard at the target: whoever took over may have made it
         try:
             entry = self._creates.create(self._facade, attempt)
         except ObjectExists:

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from identitymesh.errors import Busy, LeaseLost, RowConflict
-from identitymesh.runs.contract import Lease
+from identitymesh.runs.contract import Deadline, Lease, uptime
 from identitymesh.storage.database import Database
 from identitymesh.storage.tables import runs as r
 
@@ -53,6 +53,7 @@ class SqlLeases:
         Raises:
             Busy: somebody living holds it; the message says who and until when.
         """
+        asked = uptime()
         try:
             with self._database.write() as connection:
                 row = connection.execute(select(r.lease).where(_LEASE.name == name).with_for_update()).one_or_none()
@@ -67,7 +68,7 @@ class SqlLeases:
                 connection.execute(insert(r.lease), self._row(name, fence, now, purpose))
         except RowConflict:  # two took a free lease in the same moment
             raise Busy(f"another process has just taken {name}", hint="Wait for it to end.") from None
-        return Lease(name, self.holder, fence)
+        return Lease(name, self.holder, fence, Deadline(asked + self.seconds))
 
     def _row(self, name: str, fence: int, now: datetime, purpose: str) -> dict[str, Any]:
         return {
@@ -86,10 +87,12 @@ class SqlLeases:
         Raises:
             LeaseLost: it was taken over.
         """
+        asked = uptime()
         with self._database.write() as connection:
             assert_held(connection, lease)
             until = _now(connection) + timedelta(seconds=self.seconds)
             connection.execute(update(r.lease).where(_LEASE.name == lease.name).values(until=until))
+        lease.deadline.at = asked + self.seconds
 
     def release(self, lease: Lease) -> None:
         """Give it back; nothing happens when it is ours no more. The fence stays and goes on growing."""
