@@ -19,7 +19,7 @@ test: check ## everything that must hold: check, then all tests (PYTEST_ARGS="-k
 N ?= 1000
 KILLS = tests/secrets/test_kills.py tests/secrets/migration/test_kills.py tests/columns/test_kills.py \
 	tests/custody/test_backup.py tests/custody/test_rotation.py
-soak: ## kill a run at N=1000 of its steps, commands of custody at each of theirs, and try N random days (SEED=...)
+soak: ## kill and disturb runs N=1000 times, kill commands of custody at each step, try N random days (SEED=...)
 	@scripts/bootstrap test
 	TESTS_SOAK=$(N) TESTS_EVERY_STEP=1 TESTS_SEED=$(SEED) .venv/bin/pytest --capture=no --durations=0 --timeout=0 \
 		-k "kill or not custody" tests/chaos tests/engine/test_properties.py $(KILLS)

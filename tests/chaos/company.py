@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import text
 
@@ -23,6 +21,7 @@ from identitymesh.storage.database import Database, open_database
 from identitymesh.storage.leases import SqlLeases
 from tests.servers.postgresql import PostgresDatabase, PostgresServer
 
+from .children import Children
 from .target import Target
 
 PEOPLE = 24
@@ -86,38 +85,6 @@ DAY = (
     "UPDATE person SET title = NULL, changed = 70 WHERE id = 'p20'",
     "DELETE FROM person WHERE id IN ('p05', 'p17')",
 )
-
-
-class Children:
-    """The server of processes. Use in a ``with``."""
-
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        self._process.wait(60)
-        self._process.stdout.close()
-
-    def order(
-        self, folder: Path, runs: Sequence[str], *, kill: int | None = None, names: bool = False, warm: bool = False
-    ) -> Any:
-        """A fresh process makes these runs one after the other, or ends at event ``kill``."""
-        assert self._process.stdin
-        assert self._process.stdout
-        order = {"folder": str(folder), "runs": list(runs), "kill": kill, "names": names, "warm": warm}
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,19 @@ class Target:
         )
         self.token = secrets.token_urlsafe(24)
         self._storage = InMemoryStorage()
-        application = BearerTokenApplication(self._storage, provider, bearer_tokens=[self.token])
-        self._server = make_server(HOST, 0, application, server_class=_Server, handler_class=_QuietHandler)
-        self.url = f"http://{HOST}:{self._server.server_port}/v2"
+        self._application = BearerTokenApplication(self._storage, provider, bearer_tokens=[self.token])
+        self.port = 0
+        self._listen()
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}/v2"
+
+    def _listen(self) -> None:
+        self._server = make_server(
+            HOST, self.port, self._application, server_class=_Server, handler_class=_QuietHandler
+        )
+        self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> Self:
@@ -49,9 +59,18 @@ class Target:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Nobody listens any more; what it holds is kept."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def start(self) -> None:
+        """Again, at the same place."""
+        self._listen()
+        self._thread.start()
 
     def snapshot(self) -> list[Resource[Any]]:
         """A copy of what it holds."""

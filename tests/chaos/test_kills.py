@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from .company import Children, Company
+from .children import Children
+from .company import Company
 from .target import Target
 
 SAMPLES = {"sqlite": 14, "postgresql": 9}  # of each `make test`
