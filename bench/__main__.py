@@ -12,7 +12,7 @@ from bench import columns, custody, directories, lifecycle, lines, migration, sy
 from bench.lines import Line
 
 LINES: tuple[Callable[[], Line | list[Line]], ...] = (
-    lines.help_of_the_program,
+    lines.the_program_as_a_process,
     synchronisation.two_hundred_thousand_people,
     synchronisation.a_million_people,
     directories.read_a_directory,

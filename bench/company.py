@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from identitymesh.composition import Installation, initialise, open_installation
+from identitymesh.composition import initialise, open_installation
+from identitymesh.installation import Installation
 from identitymesh.redaction import Secret
 from identitymesh.secrets.references import parse
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bench.company import company_of_files, silent
 from bench.lines import PEOPLE, Line, folder
-from identitymesh.composition import Installation, open_installation
+from identitymesh.composition import open_installation
+from identitymesh.installation import Installation
 
 MAIL = """'ToLower(Concat([first], ".", [last], "@example.org"))'"""
 FREE = (

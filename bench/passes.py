@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.company import FILE, silent
-from identitymesh.composition import Installation, open_installation
+from identitymesh.composition import open_installation
+from identitymesh.installation import Installation
 
 
 def first(installation: Installation) -> None:

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import threading
+
+    from identitymesh.installation import Installation
     from identitymesh.redaction import Secret
-    from identitymesh.runs.credential_rotation import CredentialRotation
-    from identitymesh.runs.engine import Engine
-    from identitymesh.secrets.bundles import Bundles
-    from identitymesh.secrets.custody.service import KeyCustody
-    from identitymesh.secrets.migration.service import Migrations
+    from identitymesh.secrets.properties import SecretProperties
     from identitymesh.secrets.setup import InitResult
-    from identitymesh.secrets.store import SecretStore
-    from identitymesh.serving import Running
     from identitymesh.settings import Settings
     from identitymesh.storage.backups import BackupReport
     from identitymesh.storage.database import Database
     from identitymesh.storage.doctor import Finding, Patient
-    from identitymesh.storage.keeping import Keeping
     from identitymesh.storage.restoring import RestoreReport
 
 
@@ -35,7 +29,9 @@ def main() -> None:
     """Entry point ``identitymesh``."""
     from identitymesh.cli.main import run
 
-    sys.exit(run(open_installation=open_installation, initialise=initialise, custody=Custody()))
+    sys.exit(
+        run(open_installation=open_installation, initialise=initialise, custody=Custody(), list_secrets=list_secrets)
+    )
 
 
 def secretscli() -> None:
@@ -45,6 +41,33 @@ def secretscli() -> None:
     sys.exit(run_secretscli(open_installation=open_installation, initialise=initialise))
 
 
+def list_secrets() -> Sequence[SecretProperties] | None:
+    """What `secrets list` shows, without Typer, pydantic and SQLAlchemy: with them it takes six times as long.
+
+    For an installation on SQLite that is as this program left it. ``None`` for any other: open it, and list there;
+    that also says what is wrong with it.
+    """
+    import sqlite3
+
+    from identitymesh import settings as configuration
+    from identitymesh.errors import MeshError
+    from identitymesh.secrets.process import harden_process
+    from identitymesh.secrets.properties import read_properties
+    from identitymesh.secrets.rows import DATABASE
+    from identitymesh.storage.addresses import plain_file
+    from identitymesh.storage.glance import glance
+
+    harden_process()
+    try:
+        settings = configuration.load()
+        file, log = plain_file(settings.database.url), settings.logging
+        if file is None or settings.secrets.provider != DATABASE or log.destination != "stderr" or log.level == "debug":
+            return None
+        return read_properties(glance(file, provider=DATABASE), settings.host, settings.means)
+    except (MeshError, sqlite3.Error):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class SchemaReport:
     """Fits the protocol of ``cli/custody.py``."""
@@ -52,28 +75,6 @@ class SchemaReport:
     database: str
     before: str | None
     wanted: str
-
-
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """What commands work with; fits the protocol of ``cli/contract.py``."""
-
-    settings: Settings
-    secrets: SecretStore
-    keys: KeyCustody
-    engine: Engine
-    actor: str
-    findings: tuple[str, ...]
-    rotation: CredentialRotation
-    bundles: Bundles
-    backups: Keeping
-    running: Running
-    migrations: Migrations
-
-    @property
-    def allow_value_argument(self) -> bool:
-        """The setting ``secrets.allow_value_argument``."""
-        return self.settings.secrets.allow_value_argument
 
 
 @contextmanager
@@ -97,33 +98,19 @@ def open_installation(
     """
     from identitymesh import settings as configuration
     from identitymesh.audit import local_actor
-    from identitymesh.secrets.bundles import Bundles
-    from identitymesh.secrets.custody.service import KeyCustody
-    from identitymesh.secrets.custody.station import Station
+    from identitymesh.installation import Installation
     from identitymesh.secrets.process import harden_process
-    from identitymesh.secrets.store import SecretStore
     from identitymesh.storage import schema
-    from identitymesh.storage.custody import SqlCustodyRows
-    from identitymesh.storage.keeping import Keeping
-    from identitymesh.storage.secrets import SqlSecretRows
 
     harden_process()
     settings = configuration.load(home)
     actor = actor or local_actor()
     with _logged(settings, quiet=quiet) as unlogged, closing(_database(settings, create=False)) as database:
         schema.assert_current(database)
-        secrets = SecretStore(SqlSecretRows(database), settings.host, settings.means, socket.gethostname())
-        station = Station(SqlCustodyRows(database), settings.host, actor, socket.gethostname(), settings.means)
-        findings = secrets.settle_provider(settings.secrets.provider, actor=actor)
-        told = (*unlogged, *(f"{one.message}. {one.hint}" for one in findings))
-        engine, rotation, running = _engine(settings, database, secrets, actor, clock or _now)
-        bundles = Bundles(SqlSecretRows(database), secrets, actor)
-        keeping = Keeping(database, secrets, actor, settings.means)
-        keys = KeyCustody(station)
-        migrations = _migrations(settings, database, secrets, actor)
-        yield Installation(
-            settings, secrets, keys, engine, actor, told, rotation, bundles, keeping, running, migrations
-        )
+        installation = Installation(settings, database, actor, clock or _now)
+        found = installation.secrets.settle_provider(settings.secrets.provider, actor=actor)
+        installation.findings = (*unlogged, *(f"{one.message}. {one.hint}" for one in found))
+        yield installation
 
 
 @contextmanager
@@ -206,6 +193,8 @@ class Custody:
         Raises:
             UsageError: another database is meant than the settings say.
         """
+        from socket import gethostname
+
         from identitymesh import settings as configuration
         from identitymesh.audit import local_actor
         from identitymesh.errors import UsageError
@@ -225,27 +214,18 @@ class Custody:
                 hint="Leave --database out, or restore in a new folder.",
             )
         with _logged(settings), closing(_database(settings, create=True)) as database:
-            target = Target(database, settings.host, socket.gethostname(), local_actor())
+            target = Target(database, settings.host, gethostname(), local_actor())
             wish = Wish(recovery_key, fingerprint, replace=replace, unauthenticated=unauthenticated)
             return restore(file, target, wish)
 
 
-def _migrations(settings: Settings, database: Database, secrets: SecretStore, actor: str) -> Migrations:
-    from identitymesh.secrets.migration.service import Migrations
-    from identitymesh.storage.secret_migrations import SqlMigrationRows
-
-    rate = settings.secrets.migration_writes_per_second
-    rows = SqlMigrationRows(database)
-    return Migrations(rows, secrets, actor=actor, here=socket.gethostname(), writes_per_second=rate)
-
-
 def _schema(home: Path | None, *, migrate: bool) -> SchemaReport:
     from identitymesh import settings as configuration
-    from identitymesh.storage import schema
+    from identitymesh.storage import revisions, schema
 
     settings = configuration.load(home)
     with _logged(settings), closing(_database(settings, create=False)) as database:
-        report = SchemaReport(database.describe(), schema.current(database), schema.head())
+        report = SchemaReport(database.describe(), schema.current(database), revisions.head())
         if migrate and report.before is not None and schema.is_known(report.before):
             schema.upgrade(database)
         elif migrate:
@@ -265,49 +245,6 @@ def _create_settings(folder: Path, database_url: str | None) -> bool:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _engine(
-    settings: Settings, database: Database, secrets: SecretStore, actor: str, clock: Callable[[], datetime]
-) -> tuple[Engine, CredentialRotation, Running]:
-    from identitymesh.connectors.catalogue import kinds
-    from identitymesh.runs.credential_rotation import CredentialRotation
-    from identitymesh.runs.cycle import Parts
-    from identitymesh.runs.definitions import Definitions
-    from identitymesh.runs.engine import Engine
-    from identitymesh.secrets.initial import InitialPasswords
-    from identitymesh.secrets.rotation import Rotations
-    from identitymesh.serving import running
-    from identitymesh.storage.exports import SqlExports
-    from identitymesh.storage.leases import SqlLeases
-    from identitymesh.storage.mesh import SqlMesh
-    from identitymesh.storage.people import SqlPeople
-    from identitymesh.storage.plans import SqlPlans
-    from identitymesh.storage.reviews import SqlReviews
-    from identitymesh.storage.rotations import SqlRotationRows
-    from identitymesh.storage.runs import SqlDefinitions, SqlRuns
-    from identitymesh.storage.scratch import scratch
-    from identitymesh.storage.secrets import SqlSecretRows
-
-    lifetime = timedelta(days=settings.secrets.initial_password_days)
-    parts = Parts(
-        mesh=SqlMesh(database),
-        plans=SqlPlans(database),
-        exports=SqlExports(database),
-        runs=SqlRuns(database),
-        leases=SqlLeases(database),
-        secrets=secrets,
-        passwords=InitialPasswords(SqlSecretRows(database), secrets, actor, lifetime, clock),
-        reviews=SqlReviews(database),
-        kinds=kinds(),
-        folder=settings.folder,
-        actor=actor,
-        clock=clock,
-    )
-    definitions = Definitions(SqlDefinitions(database), parts.kinds, secrets.audience, actor=actor, clock=parts.clock)
-    rotations = Rotations(SqlRotationRows(database), secrets)
-    engine = Engine(parts, definitions, SqlPeople(database), lambda: scratch(database, settings.folder))
-    return engine, CredentialRotation(parts, definitions, rotations), running(settings, database, parts, definitions)
 
 
 @contextmanager
@@ -364,6 +301,8 @@ def initialise(home: Path | None, database_url: str | None, announce: Callable[[
     Raises:
         KeyringExists: there is an installation already; nothing was changed.
     """
+    from socket import gethostname
+
     from identitymesh import settings as configuration
     from identitymesh.audit import local_actor
     from identitymesh.secrets import setup
@@ -384,6 +323,6 @@ def initialise(home: Path | None, database_url: str | None, announce: Callable[[
             settings.host,
             provider=settings.secrets.provider,
             actor=local_actor(),
-            label=socket.gethostname(),
+            label=gethostname(),
             announce=announce,
         )

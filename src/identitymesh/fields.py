@@ -52,7 +52,7 @@ class Part:
         problems: list[tuple[str, str]] = []
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
-            if value is one.default:
+            if value == one.default and type(value) is type(one.default):
                 continue
             try:
                 object.__setattr__(self, one.name, one.metadata["kind"].read(value))

@@ -6,6 +6,9 @@ syslog (RFC 3164 form, as ``/dev/log`` takes it) or to the journal of systemd (i
 
 Other libraries are heard from ``warning`` on, at ``debug`` from ``info`` on. Never below: there some print what they
 send and receive, already put together as text, which no redaction by type can look into.
+
+Redaction goes by type, not by searching for what looks like a secret: known harmless types pass, everything else is
+named by its type alone.
 """
 
 from __future__ import annotations
@@ -18,19 +21,18 @@ import socket
 import struct
 import sys
 import traceback
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from logging.handlers import SysLogHandler
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, Literal, TextIO
-
-import structlog
+from uuid import UUID
 
 from identitymesh.cli.text import clean, clean_json
 from identitymesh.errors import ConnectorError, KeyringError, MeshError, SecretError, StorageError
-from identitymesh.redaction import RedactingFilter, redact_event
+from identitymesh.redaction import MASKED, Secret
 
 PRODUCT: Final = "identitymesh"
 SYSLOG: Final = "/dev/log"
@@ -69,7 +71,9 @@ def attached(wish: Wish, stream: TextIO | None = None) -> Iterator[tuple[str, ..
         told = (f"{place} ({type(error).__name__}); {instead}",)
         handler = _handler(replace(wish, destination="stderr"), stream or sys.stderr)
     handler.addFilter(RedactingFilter())
-    handler.setFormatter(_formatter(wish, stamped=isinstance(handler, logging.StreamHandler)))
+    writes = not isinstance(handler, logging.NullHandler)
+    if writes:
+        handler.setFormatter(_formatter(wish, stamped=isinstance(handler, logging.StreamHandler)))
     handler.set_name(PRODUCT)
     root, ours = logging.getLogger(), logging.getLogger(PRODUCT)
     before = (root.level, ours.level)
@@ -77,7 +81,8 @@ def attached(wish: Wish, stream: TextIO | None = None) -> Iterator[tuple[str, ..
     root.addHandler(handler)
     root.setLevel(others)
     ours.setLevel(_number(wish.level))
-    _join_structlog()
+    if writes or "structlog" in sys.modules:  # it takes as long to import as a short command to run
+        _join_structlog()
     try:
         yield told
     finally:
@@ -207,6 +212,8 @@ def _not_written(where: str, record: logging.LogRecord) -> None:
 
 
 def _formatter(wish: Wish, *, stamped: bool) -> logging.Formatter:
+    import structlog
+
     render = _as_json if wish.format == "json" else _as_line
     processors: list[Callable[[Any, str, Any], Any]] = [_only_frames, _extra]
     if stamped or wish.format == "json":
@@ -272,6 +279,8 @@ def _as_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str
 
 def _join_structlog() -> None:
     """Whoever logs with structlog goes the same way."""
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -282,3 +291,43 @@ def _join_structlog() -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+# -- redaction --------------------------------------------------------------------
+
+_HARMLESS: Final = (str, int, float, bool, type(None), date, timedelta, UUID, PurePath)
+
+
+def loggable(value: object) -> object:
+    """What a log may show of a value: harmless types as they are, containers item by item, others as their type."""
+    if isinstance(value, _HARMLESS):
+        return value
+    if isinstance(value, Secret):
+        return MASKED
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}"
+    if isinstance(value, Mapping):
+        return {str(key): loggable(child) for key, child in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [loggable(child) for child in value]
+    return f"<{type(value).__name__}>"
+
+
+def redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor; put it before those that render. ``exc_info`` is left for them: they show no locals."""
+    return {name: value if name == "exc_info" else loggable(value) for name, value in event.items()}
+
+
+class RedactingFilter(logging.Filter):
+    """The same for the standard library's logging, which other libraries use."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, Mapping):
+            record.args = {name: loggable(value) for name, value in record.args.items()}
+        elif record.args:
+            record.args = tuple(loggable(value) for value in record.args)
+        if isinstance(record.msg, dict) and hasattr(record, "_logger"):  # an event of structlog, not yet rendered
+            record.msg = redact_event(None, "", record.msg)
+        elif not isinstance(record.msg, str):
+            record.msg = str(loggable(record.msg))
+        return True

@@ -1,23 +1,15 @@
-"""Secret: a value that nothing shows by accident; and what may stand in a log.
+"""Secret: a value that nothing shows by accident.
 
 From the edge inwards every credential travels as a :class:`Secret`. Its text
 forms are a fixed mark, it cannot be pickled, copied into JSON or iterated, and
 :meth:`Secret.reveal` is the one way out. A test lists every line that calls it.
-
-Logs are redacted by type, not by searching for what looks like a secret: known
-harmless types pass, everything else is named by its type alone.
 """
 
 from __future__ import annotations
 
 import hmac
-import logging
-from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from datetime import date, timedelta
-from pathlib import PurePath
-from typing import Any, Final, NoReturn
-from uuid import UUID
+from typing import Final, NoReturn
 
 MASKED: Final = "********"
 
@@ -75,41 +67,3 @@ class Secret:
 
     def __deepcopy__(self, memo: object) -> Secret:
         return self
-
-
-_HARMLESS: Final = (str, int, float, bool, type(None), date, timedelta, UUID, PurePath)
-
-
-def loggable(value: object) -> object:
-    """What a log may show of a value: harmless types as they are, containers item by item, others as their type."""
-    if isinstance(value, _HARMLESS):
-        return value
-    if isinstance(value, Secret):
-        return MASKED
-    if isinstance(value, BaseException):
-        return f"{type(value).__name__}: {value}"
-    if isinstance(value, Mapping):
-        return {str(key): loggable(child) for key, child in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [loggable(child) for child in value]
-    return f"<{type(value).__name__}>"
-
-
-def redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor; put it before those that render. ``exc_info`` is left for them: they show no locals."""
-    return {name: value if name == "exc_info" else loggable(value) for name, value in event.items()}
-
-
-class RedactingFilter(logging.Filter):
-    """The same for the standard library's logging, which other libraries use."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, Mapping):
-            record.args = {name: loggable(value) for name, value in record.args.items()}
-        elif record.args:
-            record.args = tuple(loggable(value) for value in record.args)
-        if isinstance(record.msg, dict) and hasattr(record, "_logger"):  # an event of structlog, not yet rendered
-            record.msg = redact_event(None, "", record.msg)
-        elif not isinstance(record.msg, str):
-            record.msg = str(loggable(record.msg))
-        return True

@@ -32,8 +32,9 @@ from identitymesh.runs.reports import (
     Walk,
 )
 from identitymesh.runs.review_desk import Candidate, Choice, Review
-from identitymesh.secrets.inventory import SecretProperties, VerifyResult
+from identitymesh.secrets.inventory import VerifyResult
 from identitymesh.secrets.ledger import Destination
+from identitymesh.secrets.properties import SecretProperties
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.setup import InitResult
 from tests.cli.custody_imitation import FakeBackups, FakeBundles, FakeMigrations, FakeRotation

@@ -3,9 +3,8 @@
 import re
 import subprocess
 
-from identitymesh.cli.application import INTERRUPTED
 from identitymesh.cli.documentation import page
-from identitymesh.cli.main import BROKEN_PIPE
+from identitymesh.cli.main import BROKEN_PIPE, INTERRUPTED
 from identitymesh.cli.overview import command_names
 from identitymesh.connectors.catalogue import kinds
 from identitymesh.definition.reading import read

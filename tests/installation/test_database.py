@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from identitymesh.storage import schema
+from identitymesh.storage import revisions, schema
 from identitymesh.storage.database import open_database
 from tests.installation.place import Place
 
@@ -23,7 +23,7 @@ def test_an_older_database_is_upgraded_by_the_command_that_the_error_names(place
     assert refused.code == 8
     assert "identitymesh database upgrade" in refused.error["hint"]
     assert looked.json["before"] == "0001"
-    assert (upgraded.code, upgraded.json["wanted"]) == (0, schema.head())
+    assert (upgraded.code, upgraded.json["wanted"]) == (0, revisions.head())
     assert "already" in again.out
     place.hire("e2")
     assert place("run").code == 0

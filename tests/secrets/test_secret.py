@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.traceback import Traceback
 
-from identitymesh.redaction import MASKED, RedactingFilter, Secret, loggable, redact_event
+from identitymesh.logs import RedactingFilter, loggable, redact_event
+from identitymesh.redaction import MASKED, Secret
 from identitymesh.secrets.process import child_environment
 from tests.house_rules.repository import ROOT
 

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from identitymesh.errors import SchemaOutdated
-from identitymesh.storage import schema
+from identitymesh.storage import revisions, schema
 from identitymesh.storage.database import Database
 from identitymesh.storage.tables import every_table
 
@@ -29,7 +29,7 @@ def test_the_migrated_schema_is_the_defined_one(database: Database) -> None:
 def test_the_newest_script_is_where_the_chain_of_scripts_ends() -> None:
     scripts = ScriptDirectory(str(Path(schema.__file__).parent / "migrations"))
 
-    assert [schema.head()] == scripts.get_heads()
+    assert [revisions.head()] == scripts.get_heads()
     assert all(Path(script.path).name.startswith(f"{script.revision}_") for script in scripts.walk_revisions())
 
 

@@ -16,7 +16,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from identitymesh.composition import Installation, initialise, open_installation
+from identitymesh.composition import initialise, open_installation
+from identitymesh.installation import Installation
 from identitymesh.redaction import Secret
 from identitymesh.runs.reports import RunReport, TargetReport
 from identitymesh.secrets.references import parse

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 import typer.main
 
-from identitymesh.cli.main import BROKEN_PIPE, PROGRAM, SECRETS_PROGRAM, completing
+from identitymesh.cli.main import INTERRUPTED, PROGRAM, SECRETS_PROGRAM, completing
 from identitymesh.cli.output import Output
 from identitymesh.cli.overview import command_names, overview, version
 from identitymesh.cli.session import Openers, Session, session_of
+from identitymesh.cli.streams import print_everything_printable, reader_is_gone
 from identitymesh.errors import ExitCode, MeshError, UsageError
 
-INTERRUPTED: Final = 130  # as every program that Ctrl-C ended
 _JSON: Final = "--json"
 _DEBUG: Final = "--debug"
 
@@ -32,17 +31,17 @@ class Unforeseen(MeshError):
 
 def carry_out(program: str, arguments: Sequence[str], openers: Openers) -> int:
     """Run one call of one of the two programs."""
-    _print_everything_printable()
+    print_everything_printable()
     stdout = sys.stdout
     session = Session(Output(as_json=_given(arguments, _JSON)), openers, debug=_given(arguments, _DEBUG))
     try:
         code = _invoke(program, arguments, session)
         session.out.finish()
     except BrokenPipeError:
-        return _reader_is_gone()
+        return reader_is_gone()
     except SystemExit:
         if sys.stdout is not stdout:  # Typer puts another one in its place when nobody reads on
-            return _reader_is_gone()
+            return reader_is_gone()
         raise
     return code
 
@@ -99,20 +98,6 @@ def _frames(trace: TracebackType | None) -> str:
     import traceback
 
     return "".join(traceback.format_tb(trace)).rstrip()
-
-
-def _reader_is_gone() -> int:
-    """Nobody reads on: end quietly, also when Python flushes at its own end."""
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - stays open until the process ends
-    return BROKEN_PIPE
-
-
-def _print_everything_printable() -> None:
-    """A name that the terminal's encoding lacks is shown as numbers; it does not end the command."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
 
 
 def _given(arguments: Sequence[str], option: str) -> bool:

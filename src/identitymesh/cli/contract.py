@@ -29,7 +29,8 @@ if TYPE_CHECKING:  # `plan --help` should not wait for pydantic and cryptography
     from identitymesh.secrets.custody.removing import NewRecovery, RemovedSlots
     from identitymesh.secrets.custody.rotation import RotationReport
     from identitymesh.secrets.custody.status import Status, TrialResult
-    from identitymesh.secrets.inventory import SecretProperties, VerifyResult
+    from identitymesh.secrets.inventory import VerifyResult
+    from identitymesh.secrets.properties import SecretProperties
     from identitymesh.secrets.references import SecretReference
     from identitymesh.secrets.setup import InitResult
 

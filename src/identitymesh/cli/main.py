@@ -12,15 +12,17 @@ import sys
 
 TYPE_CHECKING = False  # typing itself takes longer to import than everything here
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import TextIO
 
     from identitymesh.cli.contract import Initialise, InstallationOpener
     from identitymesh.cli.custody import Custody
+    from identitymesh.secrets.properties import SecretProperties
 
 PROGRAM = "identitymesh"
 SECRETS_PROGRAM = "secretscli"
 BROKEN_PIPE = 141  # as every program whose reader went away
+INTERRUPTED = 130  # as every program that Ctrl-C ended
 
 
 def run(
@@ -29,11 +31,20 @@ def run(
     initialise: Initialise,
     custody: Custody | None = None,
     argv: Sequence[str] | None = None,
+    list_secrets: Callable[[], Sequence[SecretProperties] | None] | None = None,
 ) -> int:
-    """Carry out ``identitymesh`` and answer its exit code. Nothing is opened before a command needs it."""
+    """Carry out ``identitymesh`` and answer its exit code. Nothing is opened before a command needs it.
+
+    ``list_secrets`` is a short way to the list of secrets, where there is one (``None``: not here, not now).
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if (code := answer_at_once(arguments)) is not None:
         return code
+    if list_secrets is not None and lists_secrets(arguments):
+        from identitymesh.cli.secret_list import answer_with
+
+        if (code := answer_with(list_secrets, as_json="--json" in arguments)) is not None:
+            return code
     from identitymesh.cli.application import carry_out
     from identitymesh.cli.session import Openers
 
@@ -54,6 +65,11 @@ def run_secretscli(
 def completing(program: str) -> bool:
     """Whether a shell asks for completions: it calls the program without arguments, and says so in a variable."""
     return f"_{program.upper()}_COMPLETE" in os.environ
+
+
+def lists_secrets(arguments: list[str]) -> bool:
+    """Whether this is `secrets list` as it is mostly called; with other options it goes the ordinary way."""
+    return not completing(PROGRAM) and [word for word in arguments if word != "--json"] == ["secrets", "list"]
 
 
 def answer_at_once(arguments: list[str] | None = None) -> int | None:

@@ -12,16 +12,17 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from identitymesh.cli.documents import document, error_document
-from identitymesh.cli.text import clean, clean_json
+from identitymesh.cli.text import clean, clean_json, columns_of
 from identitymesh.errors import DefinitionRefused, MeshError, Problem
-from identitymesh.runs.reports import Progress
+
+if TYPE_CHECKING:
+    from identitymesh.runs.reports import Progress
 
 Style = Literal["", "bold", "dim", "red", "green", "yellow", "cyan"]
 _CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
-_PIPE_WIDTH: Final = 10_000  # a table in a pipe is as wide as it is; nothing is wrapped or cut
 
 
 class Output:
@@ -72,24 +73,23 @@ class Output:
         """Rows under their titles. ``right``: the columns of numbers."""
         if self.json:
             return
+        if not self.on_terminal:
+            self._stdout.write(columns_of([columns, *([clean(cell) for cell in row] for row in rows)], right))
+            return
         from rich import box
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        terminal = self.on_terminal
         console = Console(
             file=self._stdout,
-            width=None if terminal else _PIPE_WIDTH,
             force_terminal=self._coloured(self._stdout),
             no_color=not self._coloured(self._stdout),
             markup=False,
             highlight=False,
             emoji=False,
         )
-        table = Table(
-            box=box.SIMPLE_HEAD if terminal else None, pad_edge=terminal, header_style="bold" if terminal else ""
-        )
+        table = Table(box=box.SIMPLE_HEAD, header_style="bold")
         for number, title in enumerate(columns):
             table.add_column(title, justify="right" if number in right else "left", overflow="fold")
         for row in rows:

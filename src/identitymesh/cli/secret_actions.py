@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from identitymesh.cli.contract import Installation
+from identitymesh.cli.secret_list import show
 from identitymesh.cli.session import Session, session_of
-from identitymesh.cli.text import clean, local_time, plural
+from identitymesh.cli.text import clean, plural
 from identitymesh.errors import ExitCode, UsageError
 from identitymesh.redaction import Secret
 from identitymesh.secrets.references import SecretReference, parse
 
 if TYPE_CHECKING:
-    from identitymesh.secrets.inventory import SecretProperties
+    from identitymesh.secrets.properties import SecretProperties
 
 Reference = Annotated[str, typer.Argument(metavar="REF", help="secret://hr/reader, for example.")]
 Keyring = Annotated[
@@ -123,24 +124,7 @@ def list_secrets(ctx: typer.Context) -> None:
     session = session_of(ctx)
     with session.installation() as installation:
         found = installation.secrets.list()
-    if session.out.json:
-        session.out.document({"secrets": found})
-        return
-    if not found:
-        session.out.line("no secrets yet; store one: identitymesh secrets set secret://hr/reader")
-        return
-    titles = ["reference", "keyring", "may be sent to", "changed", "expires", "last used", "owner"]
-    session.out.table(titles, [_listed(one) for one in found])
-    for one in found:
-        if one.problem:
-            session.out.line(f"problem: {one.problem}", style="red")
-
-
-def _listed(one: SecretProperties) -> list[str]:
-    audience = ", ".join(str(place) for place in one.audience) or "nobody yet"
-    used = f"{local_time(one.last_used)} by {one.last_used_by}" if one.last_used else "never"
-    expires = local_time(one.expires) if one.expires else "-"
-    return [one.ref, one.keyring, audience, local_time(one.changed), expires, used, one.owner or "-"]
+    show(session.out, found)
 
 
 def delete(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from identitymesh.model.attributes import Scalar, Value
+if TYPE_CHECKING:
+    from identitymesh.model.attributes import Scalar, Value
 
 # Control characters (C0, DEL, C1: all terminal escapes begin with one), what reorders or hides text, separators of
 # lines, and halves of surrogate pairs. The joiners U+200C and U+200D stay: words of several languages need them.
@@ -35,6 +37,32 @@ def _escaped(match: re.Match[str]) -> str:
 def clean_json(text: str) -> str:
     r"""The same for a JSON document: these characters stand in its strings alone, where JSON has ``\u`` for them."""
     return _UNSAFE.sub(lambda match: match.group() if match.group() == "\n" else json.dumps(match.group())[1:-1], text)
+
+
+def columns_of(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Rows in columns as wide as their widest cell, two spaces between; nothing is wrapped or cut.
+
+    ``right``: the columns that stand on the right side.
+    """
+    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        padded = []
+        for number, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            space = " " * (width - _cells(cell))
+            padded.append(space + cell if number in right else cell + space)
+        lines.append("  ".join(padded).rstrip() + "\n")
+    return "".join(lines)
+
+
+def _cells(text: str) -> int:
+    """How wide a text is on a terminal: letters of East Asia take two cells, accents that follow a letter none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
 
 
 def show_value(value: Value | None) -> str:

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from identitymesh.definition.reading import ConnectorDefinition
-from identitymesh.secrets.inventory import SecretProperties
 from identitymesh.secrets.keyring import CONNECTORS
+from identitymesh.secrets.properties import SecretProperties
 
 SOON = timedelta(days=14)
 

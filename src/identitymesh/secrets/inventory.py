@@ -4,41 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from identitymesh.audit import Record
 from identitymesh.audit.records import DONE, FAILED
-from identitymesh.errors import AudienceRefused, KeyringError, MeshError, ReferenceInvalid
+from identitymesh.errors import MeshError
 from identitymesh.secrets.keyrings import KeyringSession
-from identitymesh.secrets.ledger import Destination, decode_audience, read_audience
+from identitymesh.secrets.ledger import read_audience
+from identitymesh.secrets.properties import SecretProperties, read_properties
 from identitymesh.secrets.protectors import NO_MEANS, Means
-from identitymesh.secrets.providers import DATABASE, Held, Provider, Providers, Wanted, provider_name
+from identitymesh.secrets.providers import Held, Provider, Providers, Wanted, provider_name
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import LedgerRow, SecretRows
-
-
-@dataclass(frozen=True, slots=True)
-class SecretProperties:
-    """All that is known about a secret except its value. ``problem`` says in words what is wrong with its row."""
-
-    ref: str
-    keyring: str
-    owner: str | None
-    description: str | None
-    cadence_days: int | None
-    audience: tuple[Destination, ...]
-    current_version: str | None
-    pending_version: str | None
-    created: datetime
-    changed: datetime
-    last_used: datetime | None
-    last_used_version: str | None
-    last_used_by: str | None
-    expires: datetime | None = None
-    problem: str | None = None
-    follow: str = "current"
-
+from identitymesh.secrets.rows import DATABASE, LedgerRow, SecretRows
 
 Findings = Mapping[str, Mapping[Wanted, Held | MeshError]]
 
@@ -68,10 +45,7 @@ class Inventory:
 
     def properties(self) -> Sequence[SecretProperties]:
         """Every ledger row as properties, by ref."""
-        with self._rows.read() as view:
-            session = KeyringSession(self._host, view, means=self._means)
-            ledger = view.ledger()
-        return [_properties(ledger[ref], session) for ref in sorted(ledger)]
+        return read_properties(self._rows.read(), self._host, self._means)
 
     def verify(self, actor: str) -> Sequence[VerifyResult]:
         """Open every stored version of every ref without keeping or showing it, and record the outcome."""
@@ -152,36 +126,3 @@ def _verify(row: LedgerRow, found: Mapping[Wanted, Held | MeshError], session: K
         except MeshError as error:
             problems.append(str(error))
     return VerifyResult(row.ref, row.keyring, opened, tuple(dict.fromkeys(problems)))
-
-
-def _properties(row: LedgerRow, session: KeyringSession) -> SecretProperties:
-    problem: str | None = None
-    audience: tuple[Destination, ...] = ()
-    try:
-        audience = tuple(sorted(decode_audience(row.audience)))
-        SecretReference(row.ref)
-        read_audience(session.open(row.keyring), row)
-    except (AudienceRefused, ReferenceInvalid) as error:
-        problem = str(error)
-    except ValueError:
-        problem = f"{row.ref}: its audience is not readable"
-    except KeyringError:
-        pass  # a list needs no key; `doctor` and `verify` say what is wrong with the keyring
-    return SecretProperties(
-        ref=row.ref,
-        keyring=row.keyring,
-        owner=row.owner,
-        description=row.description,
-        cadence_days=row.cadence_days,
-        audience=audience,
-        current_version=row.current_version,
-        pending_version=row.pending_version,
-        created=row.created,
-        changed=row.changed,
-        last_used=row.last_used,
-        last_used_version=row.last_used_version,
-        expires=row.expires,
-        last_used_by=row.last_used_by,
-        problem=problem,
-        follow=row.follow,
-    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from identitymesh.errors import (
     AnchorBroken,
@@ -29,7 +30,15 @@ from identitymesh.secrets.host_slots import HostSlots
 from identitymesh.secrets.keyring import KEYRINGS, Document, Slot, SlotState, decode
 from identitymesh.secrets.memory import KeyringMemory
 from identitymesh.secrets.protectors import HOST_FILE, NO_MEANS, SYSTEMD_CREDS, Means, Place, Protector, find_protector
-from identitymesh.secrets.rows import KeyringRow, SecretView, SlotRow
+from identitymesh.secrets.rows import KeyringRow, SlotRow
+
+
+class KeyringView(Protocol):
+    """The part of a snapshot that opening keyrings needs."""
+
+    def keyring(self, name: str) -> KeyringRow | None: ...
+
+    def slots(self, keyring: str) -> Sequence[SlotRow]: ...
 
 
 class KeyringSession:
@@ -42,7 +51,7 @@ class KeyringSession:
     def __init__(
         self,
         host: Path,
-        view: SecretView,
+        view: KeyringView,
         names: Sequence[str] = KEYRINGS,
         means: Means = NO_MEANS,
         memory: KeyringMemory | None = None,

@@ -15,8 +15,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
-
 from identitymesh.errors import AudienceRefused
 from identitymesh.secrets.keyring import Document
 from identitymesh.secrets.rows import StoredAudience
@@ -58,7 +56,7 @@ def decode_audience(text: str) -> Audience:
         ValueError: not such a text.
     """
     try:
-        return frozenset(Destination(str(connector), str(endpoint)) for connector, endpoint in orjson.loads(text))
+        return frozenset(Destination(str(connector), str(endpoint)) for connector, endpoint in json.loads(text))
     except (ValueError, TypeError):
         raise ValueError("not an audience") from None
 

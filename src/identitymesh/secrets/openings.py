@@ -14,9 +14,9 @@ from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.ledger import check_audience, destinations, read_audience
 from identitymesh.secrets.lookup import Elsewhere, Followed
 from identitymesh.secrets.memory import KeyringMemory
-from identitymesh.secrets.providers import DATABASE, Fetched, Found, Held, Wanted, provider_name, row_provider, wanted
+from identitymesh.secrets.providers import Fetched, Found, Held, Wanted, provider_name, row_provider, wanted
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import LedgerRow, StoredSecret, Use
+from identitymesh.secrets.rows import DATABASE, LedgerRow, StoredSecret, Use
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,8 @@ from identitymesh.secrets.keyring import APPLICATION, Document
 from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.protectors import Means
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import LedgerRow, SealedValue, SecretRows, SecretTransaction, SecretView
+from identitymesh.secrets.rows import DATABASE, LedgerRow, SealedValue, SecretRows, SecretTransaction, SecretView
 
-DATABASE: Final = "database"
 PINNED: Final = "pinned"  # reads give the version that the ledger names
 CURRENT: Final = "current"  # reads give what the vault calls current, and the ledger follows
 

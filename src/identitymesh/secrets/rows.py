@@ -10,9 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from identitymesh.audit import Record
+if TYPE_CHECKING:
+    from identitymesh.audit import Record
+
+
+DATABASE: Final = "database"  # the provider that keeps values in these rows
 
 
 @dataclass(frozen=True, slots=True)

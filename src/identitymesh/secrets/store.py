@@ -26,7 +26,7 @@ from identitymesh.errors import (
 )
 from identitymesh.redaction import Secret
 from identitymesh.secrets.audiences import Audiences
-from identitymesh.secrets.inventory import Inventory, SecretProperties, VerifyResult
+from identitymesh.secrets.inventory import Inventory, VerifyResult
 from identitymesh.secrets.keyring import APPLICATION, CONNECTORS, KEYRINGS
 from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.ledger import (
@@ -37,6 +37,7 @@ from identitymesh.secrets.ledger import (
 from identitymesh.secrets.lookup import Elsewhere, look, note
 from identitymesh.secrets.memory import TELL_SECONDS, KeyringMemory
 from identitymesh.secrets.openings import OpenRequest, Release, Seen, judge_usual, missing, told
+from identitymesh.secrets.properties import SecretProperties
 from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.providers import CURRENT, PINNED, Finding, Providers, Setup, wanted
 from identitymesh.secrets.references import SecretReference

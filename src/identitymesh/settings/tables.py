@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from identitymesh.fields import PATH, TEXT, YES_OR_NO, Part, number, one_of, setting, text_that, whole
-from identitymesh.secrets.providers import known_providers
 
 
 def _provider(name: str) -> str:
+    from identitymesh.secrets.providers import known_providers  # here: only who names another one needs them
+
     if name not in known_providers():
         raise ValueError(f"unknown provider {name[:40]!r}; known: {', '.join(known_providers())}")
     return name

@@ -20,7 +20,7 @@ from identitymesh.secrets.private_files import sync_directory
 from identitymesh.secrets.protectors import RECOVERY
 from identitymesh.secrets.rows import KeyringRow, SlotRow
 from identitymesh.secrets.store import SecretStore, installation
-from identitymesh.storage import schema
+from identitymesh.storage import revisions, schema
 from identitymesh.storage.archive import LEFT_OUT, TYPES, Archive, Writer, refused
 from identitymesh.storage.audit import SqlAuditTrail
 from identitymesh.storage.continuity import LOST_SLOT, put_event, put_pause
@@ -87,7 +87,7 @@ def _write(database: Database, secrets: SecretStore, file: Path) -> str:
                 rows = connection.execution_options(yield_per=ROWS).execute(select(one))
                 writer.table(one, (tuple(row) for row in rows))
         about = {
-            "schema": schema.head(),
+            "schema": revisions.head(),
             "product": __version__,
             "installation": home.id,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -135,7 +135,7 @@ def keyrings_of(archive: Archive) -> dict[str, KeyringRow]:
 
 def restored_from(database: Database) -> tuple[str | None, str | None]:
     """The installation that a database holds, and the digest of the backup that it was restored from."""
-    if schema.current(database) != schema.head():
+    if schema.current(database) != revisions.head():
         return None, None
     with database.read() as connection:
         known = connection.scalar(select(s.installation.c.id))
@@ -145,7 +145,7 @@ def restored_from(database: Database) -> tuple[str | None, str | None]:
 
 def generations(database: Database) -> Mapping[str, int]:
     """The generation of each keyring that a database holds."""
-    if schema.current(database) != schema.head():
+    if schema.current(database) != revisions.head():
         return {}
     with database.read() as connection:
         return {

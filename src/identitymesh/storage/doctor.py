@@ -19,9 +19,9 @@ from identitymesh.definition.reading import ConnectorDefinition
 from identitymesh.errors import MeshError, ProviderError
 from identitymesh.runs.secret_usage import due, orphans, usage
 from identitymesh.secrets.custody.service import KeyCustody
-from identitymesh.secrets.inventory import SecretProperties
 from identitymesh.secrets.migration.state import DRAIN
 from identitymesh.secrets.migration.work import MigrationReport
+from identitymesh.secrets.properties import SecretProperties
 from identitymesh.secrets.rotation import RotationRow
 from identitymesh.storage.backups import BACKUP
 from identitymesh.storage.continuity import LOST_SLOT, Continuity

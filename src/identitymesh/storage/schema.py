@@ -5,32 +5,18 @@ Alembic with the engine that the product has opened; the scripts are in ``migrat
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, column, inspect, select, table
 
 from identitymesh.errors import SchemaOutdated
 from identitymesh.storage.database import Database
+from identitymesh.storage.revisions import SCRIPTS, head, known
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-_SCRIPTS = Path(__file__).parent / "migrations"
 _VERSION = table("alembic_version", column("version_num"))  # Alembic's own
-
-
-def head() -> str:
-    """The version that this program works with: that of the newest script, whose file name begins with it."""
-    return max(_revisions())
-
-
-def _revisions() -> set[str]:
-    """Versions of all scripts. Read from their names: importing Alembic for every command would cost half a second."""
-    found = {path.name.partition("_")[0] for path in (_SCRIPTS / "versions").glob("[0-9]*.py")}
-    if not found:
-        raise SchemaOutdated("this program carries no migrations", hint="Install it again; its package is incomplete.")
-    return found
 
 
 def current(database: Database) -> str | None:
@@ -66,7 +52,7 @@ def upgrade_within(connection: Connection) -> None:
 
 def is_known(revision: str) -> bool:
     """Whether this program has the migrations of a version."""
-    return revision in _revisions()
+    return revision in known()
 
 
 def downgrade(database: Database, revision: str) -> None:
@@ -91,7 +77,7 @@ def assert_current(database: Database) -> None:
             f"{database.describe()} holds no Identity Mesh tables",
             hint="Run `identitymesh init` in a new folder, or correct database.url.",
         )
-    if found in _revisions():
+    if found in known():
         raise SchemaOutdated(
             f"{database.describe()} has schema {found}, this program works with {wanted}",
             hint="Back the database up, then run `identitymesh database upgrade`.",
@@ -106,6 +92,6 @@ def _config(connection: Connection) -> Config:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS))
+    config.set_main_option("script_location", str(SCRIPTS))
     config.attributes["connection"] = connection
     return config

@@ -20,7 +20,7 @@ from identitymesh import __version__
 from identitymesh.errors import UsageError
 from identitymesh.redaction import Secret
 from identitymesh.secrets.private_files import replace_private
-from identitymesh.storage import schema
+from identitymesh.storage import revisions, schema
 from identitymesh.storage.database import Database
 from identitymesh.storage.doctor import Finding
 from identitymesh.storage.tables import every_table
@@ -74,7 +74,7 @@ def _schema(database: Database) -> dict[str, Any]:
         rows = {
             one.name: connection.scalar(select(func.count()).select_from(one)) for one in every_table().sorted_tables
         }
-    return {"revision": schema.current(database), "program": schema.head(), "rows": rows}
+    return {"revision": schema.current(database), "program": revisions.head(), "rows": rows}
 
 
 def _runs(database: Database) -> list[dict[str, Any]]:

@@ -32,8 +32,7 @@ from identitymesh.redaction import Secret
 from identitymesh.secrets.custody.changes import with_prepared_key, with_promoted_key, without_retired_keys
 from identitymesh.secrets.custody.station import Progress, Station, again, store, unwatched
 from identitymesh.secrets.keyring import Document
-from identitymesh.secrets.providers import DATABASE
-from identitymesh.secrets.rows import CustodyTransaction, RotationRow, SealedRow
+from identitymesh.secrets.rows import DATABASE, CustodyTransaction, RotationRow, SealedRow
 from identitymesh.secrets.sealing import Context, read_header, seal, unseal
 
 PREPARED: Final = "prepared"
