@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from identitymesh.composition import Installation, initialise, open_installation
+from identitymesh.composition import initialise, open_installation
+from identitymesh.installation import Installation
 from identitymesh.redaction import Secret
 from identitymesh.secrets.references import parse
 from identitymesh.storage.database import Database, open_database
