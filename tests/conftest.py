@@ -48,6 +48,12 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@pytest.fixture(autouse=True)
+def _little_work_for_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that keeps thieves busy would keep the tests busy; `test_age_scrypt.py` does it in full, once."""
+    monkeypatch.setattr("identitymesh.secrets.slots.passphrase.WORK_FACTOR", 10)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """One server for the session (with pytest-xdist: for each worker)."""

@@ -7,25 +7,21 @@ database: it is looked at before anything is computed, else a row could ask for 
 
 from __future__ import annotations
 
-import re
 from typing import Final
-
-import pyrage
 
 from identitymesh.errors import KeyringBroken, KeyringError
 from identitymesh.redaction import Secret
 from identitymesh.secrets.age import checked_identity
+from identitymesh.secrets.age_scrypt import NotOpened, open_sealed, seal, work_factor
 from identitymesh.secrets.protectors import Place, Protector, SlotClass, Traits
 
 TYPE: Final = "passphrase"
-MAX_WORK_FACTOR: Final = 20  # 2^20: one gibibyte and a few seconds
+# Log2 of scrypt's N. What `age` itself takes: 256 MiB and about a second, on every machine that may open it.
+WORK_FACTOR: Final = 18
+MAX_WORK_FACTOR: Final = 20  # one gibibyte and a few seconds
 MIN_CHARACTERS: Final = 20
 TRAITS: Final = Traits(
     SlotClass.ATTENDED, 3, "whoever knows the passphrase; a copy of the database lets anybody try, so it must be long"
-)
-# C2SP age.md: the version line, then exactly one stanza of type scrypt with salt (16 bytes) and log2 of N.
-_HEADER: Final = re.compile(
-    rb"age-encryption\.org/v1\n-> scrypt [A-Za-z0-9+/]{22} ([1-9][0-9]?)\n[A-Za-z0-9+/]{43}\n---"
 )
 
 
@@ -64,8 +60,8 @@ class Passphrase:
             )
         _check_work(self._guarded, self._keyring)
         try:
-            opened = Secret(pyrage.passphrase.decrypt(self._guarded, _typed(self._typed).reveal_text()))
-        except (pyrage.DecryptError, ValueError):
+            opened = open_sealed(self._guarded, _typed(self._typed))
+        except NotOpened:
             raise KeyringError(
                 f"keyring {self._keyring}: the passphrase does not open this slot",
                 hint="Type it as it was shown, or use another slot or the recovery key.",
@@ -73,7 +69,7 @@ class Passphrase:
         return checked_identity(opened, f"keyring {self._keyring}: what the passphrase opened")
 
     def guard(self, identity: Secret) -> bytes | None:
-        """Encrypt to the passphrase; the work factor is what takes about a second here.
+        """Encrypt to the passphrase.
 
         Raises:
             KeyringError: the passphrase is too short.
@@ -84,9 +80,7 @@ class Passphrase:
                 f"keyring {self._keyring}: a passphrase needs at least {MIN_CHARACTERS} characters",
                 hint="A copy of the database lets anybody try passphrases. Have one generated.",
             )
-        guarded: bytes = pyrage.passphrase.encrypt(identity.reveal(), typed.reveal_text())
-        _check_work(guarded, self._keyring)
-        return guarded
+        return seal(identity, typed, WORK_FACTOR)
 
     def remove(self) -> None:
         """Nothing is on this host."""
@@ -97,9 +91,9 @@ def _typed(typed: Secret | None) -> Secret:
 
 
 def _check_work(guarded: bytes, keyring: str) -> None:
-    found = _HEADER.match(guarded)
-    if found is None or int(found.group(1)) > MAX_WORK_FACTOR:
-        reason = "is not an age file for one passphrase" if found is None else "asks for more work than is sane"
+    asked = work_factor(guarded)
+    if asked is None or asked > MAX_WORK_FACTOR:
+        reason = "is not an age file for one passphrase" if asked is None else "asks for more work than is sane"
         raise KeyringBroken(
             f"keyring {keyring}: what is stored for the passphrase slot {reason}",
             hint="The row was edited outside Identity Mesh. Remove the slot and add it anew.",
