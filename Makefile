@@ -22,7 +22,7 @@ KILLS = tests/secrets/test_kills.py tests/secrets/migration/test_kills.py tests/
 soak: ## kill and disturb runs N=1000 times, kill commands of custody at each step, try N random days (SEED=...)
 	@scripts/bootstrap test
 	TESTS_SOAK=$(N) TESTS_EVERY_STEP=1 TESTS_SEED=$(SEED) .venv/bin/pytest --capture=no --durations=0 --timeout=0 \
-		-k "kill or not custody" tests/chaos tests/engine/test_properties.py $(KILLS)
+		-k "kill or not custody" tests/chaos tests/engine/test_properties.py tests/engine/test_model.py $(KILLS)
 
 interop: ## the contract of providers of secrets against real servers, built and started here (docs/howto/interop.md)
 	@scripts/bootstrap test

@@ -158,6 +158,8 @@ class Servers:
         with ExitStack() as stack:
             postgres = PostgresServer.start()
             stack.callback(postgres.stop)
+            with postgres.database().connect() as connection:  # what was committed outlives a crash of the server
+                connection.execute("ALTER ROLE app SET synchronous_commit = on")
             slapd = SlapdServer.start(authority)
             stack.callback(slapd.stop)
             crm = stack.enter_context(Target())
@@ -287,6 +289,7 @@ class Estate:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (template,))
             space = "small" if name == "mesh" and self.mounted else "pg_default"
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" TABLESPACE {space}')
+            connection.execute("CHECKPOINT")  # else a crash puts the sequences of a copy back (seen with PostgreSQL 15)
 
     def begin(self) -> None:
         """The morning of a new day, and what the day brings."""

@@ -62,6 +62,8 @@ class SqlRuns:
                     [Record("run.start", str(run_id), actor, run=str(run_id), payload=payload)]
                 )
         except RowConflict:
+            if due is None:
+                raise
             raise DueDone(f"the due run {due} was carried out already, or is going on") from None
         return run_id
 
