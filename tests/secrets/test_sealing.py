@@ -42,7 +42,7 @@ def test_the_page_shows_the_first_known_answer() -> None:
 @given(st.binary(min_size=1, max_size=300), st.integers(1, 2**63), st.integers(0, 2**40))
 def test_an_independent_decoder_opens_what_the_product_wrote(value: bytes, version: int, expires: int) -> None:
     context = Context("application", "database", "secret://smtp", version, expires)
-    place: dict[str, object] = {name: getattr(context, name) for name in Context.__slots__}
+    place: dict[str, object] = {name: getattr(context, name) for name in Context._fields}
     assert decode(seal(Secret(value), KEY, context), KEY.secret.reveal(), place) == value
 
 
@@ -76,12 +76,12 @@ def test_every_truncation_and_appended_bytes_are_noticed() -> None:
 @pytest.mark.parametrize(
     "elsewhere",
     [
-        replace(CONTEXT, keyring="application"),
-        replace(CONTEXT, store="azure-key-vault"),
-        replace(CONTEXT, ref="secret://hr/writer"),
-        replace(CONTEXT, version=8),
-        replace(CONTEXT, expires=1893456000),
-        replace(CONTEXT, store="data", ref="basesecret://hr/reader"),
+        CONTEXT._replace(keyring="application"),
+        CONTEXT._replace(store="azure-key-vault"),
+        CONTEXT._replace(ref="secret://hr/writer"),
+        CONTEXT._replace(version=8),
+        CONTEXT._replace(expires=1893456000),
+        CONTEXT._replace(store="data", ref="basesecret://hr/reader"),
     ],
 )
 def test_a_value_does_not_open_in_another_place(elsewhere: Context) -> None:
@@ -145,6 +145,6 @@ def test_no_two_sealings_are_alike_even_after_a_fork() -> None:
 
 def test_errors_carry_no_value() -> None:
     with pytest.raises(SecretBroken) as broken:
-        unseal(sealed_value(b"hunter2"), KEY, replace(CONTEXT, version=1))
+        unseal(sealed_value(b"hunter2"), KEY, CONTEXT._replace(version=1))
     assert "hunter2" not in repr(broken.value) + broken.value.hint
     assert broken.value.__cause__ is None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from identitymesh.columns.formats import ANY_ROW, Cell, Cipher, fingerprint
 from identitymesh.columns.keys import ColumnKey
 from identitymesh.columns.places import Change, ColumnPlace, Row, State
+from identitymesh.columns.plan import Plan
 from identitymesh.columns.report import PlaceReport
-from identitymesh.columns.session import Session, Structure, Target, Which
+from identitymesh.columns.session import WHOLE, Part, Session, Structure, Target, Which
+from identitymesh.columns.sharing import share
 from identitymesh.columns.sweeping import LARGEST_BATCH, Progress, from_the_start, silent, sweep
 from identitymesh.errors import ColumnBroken, ColumnsUnfinished, ColumnValueRefused
 from identitymesh.redaction import Secret
@@ -38,27 +41,37 @@ def prepare(target: Target, structure: Structure, state: State | None, key: Colu
     return state
 
 
-def encrypt(target: Target, cipher: Cipher, state: State, report: PlaceReport, progress: Progress = silent) -> State:
+def encrypt(
+    plan: Plan, target: Target, cipher: Cipher, state: State, *, report: PlaceReport, progress: Progress = silent
+) -> State:
     """The second step: every plain value that has no encrypted one yet."""
     if not isinstance(target.place, ColumnPlace):
         return _encrypt_row(target, cipher, state, report)
 
-    def work(row: Row) -> Change | None:
-        return _encrypted(row, cipher, report)
+    def piece(own: Target, part: Part, found: PlaceReport, step: Progress) -> None:
+        cursor = state if own is target else None  # that of this process alone is kept
+        found.written += sweep(own, Which.PENDING, work_of(found), state=cursor, part=part, progress=step).written
 
-    passed = sweep(target, Which.PENDING, work, state=state, progress=progress)
-    report.written += passed.written
+    def work_of(found: PlaceReport) -> Callable[[Row], Change | None]:
+        return lambda row: encrypted(row, cipher, found)
+
+    if state.cursor:
+        piece(target, WHOLE, report, progress)  # the rest of what was cut short
+    else:
+        share(plan, target, report, piece, progress, writing=True)
+    left = LARGEST_BATCH
     for _again in range(_PASSES):
         report.refused, report.findings = 0, []
-        state = from_the_start(state, ENCRYPTING)
-        passed = sweep(target, Which.PENDING, work)
+        passed = sweep(target, Which.PENDING, work_of(report))
         report.written += passed.written
-        if not passed.written and not passed.missed:
+        before, left = left, passed.written + passed.missed
+        if not left or left > before // 2:  # what is left now, somebody has just written
             break
-    return state
+    return from_the_start(state, ENCRYPTING)
 
 
-def _encrypted(row: Row, cipher: Cipher, report: PlaceReport) -> Change | None:
+def encrypted(row: Row, cipher: Cipher, report: PlaceReport) -> Change | None:
+    """The change that encrypts a plain value; ``None`` if there is none, or it cannot be: then that is reported."""
     plain = row.plain
     if plain is None:
         return None
@@ -72,42 +85,6 @@ def _encrypted(row: Row, cipher: Cipher, report: PlaceReport) -> Change | None:
         report.refused += 1
         report.note(row.key, refused.message.partition(": ")[2])
         return None
-
-
-def verify(
-    target: Target, cipher: Cipher, report: PlaceReport, *, replacing: bool = False, progress: Progress = silent
-) -> None:
-    """The third step: open every encrypted value, and compare it with its plain one."""
-    report.verified = report.newer = report.alone = report.pending = report.broken = 0
-
-    def work(row: Row) -> Change | None:
-        cell = row.cell
-        if cell is None:
-            report.pending += 1
-            return None
-        return _looked_at(row, cell, cipher, report, replacing=replacing)
-
-    passed = sweep(target, Which.FILLED, work, progress=progress)
-    report.written += passed.written
-    report.pending = max(0, report.pending - report.refused)
-
-
-def _looked_at(row: Row, cell: Cell, cipher: Cipher, report: PlaceReport, *, replacing: bool) -> Change | None:
-    try:
-        value = cipher.open(row.key if cell.nonce is None else ANY_ROW, cell)
-    except ColumnBroken:
-        if replacing and row.plain is not None and not row.unfit:
-            return _encrypted(row, cipher, report)
-        report.broken += 1
-        report.note(row.key, "the encrypted value does not open")
-        return None
-    report.verified += 1
-    plain = row.plain
-    if plain is None:
-        report.alone += 1
-    elif plain != value:
-        report.newer += 1
-    return None
 
 
 # A row of a key/value table
@@ -139,7 +116,7 @@ def _encrypt_row(target: Target, cipher: Cipher, state: State, report: PlaceRepo
 
 def _row_change(row: Row, cipher: Cipher, state: State, report: PlaceReport) -> Change | None:
     if row.plain is None or row.cell is None:
-        return _encrypted(row, cipher, report)
+        return encrypted(row, cipher, report)
     try:
         value = cipher.open(row.key, row.cell)
     except ColumnBroken:
@@ -148,7 +125,7 @@ def _row_change(row: Row, cipher: Cipher, state: State, report: PlaceReport) -> 
         return None
     before, now = state.detail.get("seen", {}), seen_in(cipher.key, row.plain, row.cell)
     if before.get("cell") == now["cell"]:
-        return _encrypted(row, cipher, report)
+        return encrypted(row, cipher, report)
     if before.get("plain") != now["plain"]:
         report.refused += 1
         report.note(row.key, "its plain and its encrypted value differ, and both are new: remove the older one")
@@ -169,7 +146,7 @@ def drop(session: Session, target: Target, cipher: Cipher, state: State, report:
         rows = target.take(Which.PENDING, LARGEST_BATCH)
         changes = []
         for row in rows:
-            change = _encrypted(row, cipher, report)
+            change = encrypted(row, cipher, report)
             if change is not None and change.cell is not None and cipher.open(row.key, change.cell) == row.plain:
                 changes.append(change)
         if changes:

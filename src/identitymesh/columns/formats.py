@@ -78,13 +78,14 @@ class Cipher:
         Raises:
             ColumnValueRefused: it is empty, too large to be sealed, or (compatible) not UTF-8.
         """
-        if not value:
+        plain = value.reveal()
+        if not plain:
             raise ColumnValueRefused(
                 f"{self._where(row)}: an empty value is not encrypted", hint="Store no value (NULL) instead."
             )
         if self._form is Format.COMPATIBLE:
-            return self._compatible(row, value)
-        if len(value.reveal()) > sealing.MAX_VALUE_BYTES:
+            return self._compatible(row, plain)
+        if len(plain) > sealing.MAX_VALUE_BYTES:
             raise ColumnValueRefused(
                 f"{self._where(row)}: a sealed value has at most {sealing.MAX_VALUE_BYTES:,} bytes",
                 hint="Keep it in the format `compatible`, or store what is secret of it alone.",
@@ -110,15 +111,12 @@ class Cipher:
         except InvalidTag:
             raise self._broken(row) from None
 
-    def _compatible(self, row: RowKey, value: Secret) -> Cell:
-        plain = value.reveal()
-        try:
-            plain.decode()
-        except UnicodeDecodeError:
+    def _compatible(self, row: RowKey, plain: bytes) -> Cell:
+        if not (plain.isascii() or _is_text(plain)):
             raise ColumnValueRefused(
                 f"{self._where(row)}: the value is not UTF-8, and readers of `compatible` values expect text",
                 hint="Correct the value; or write `format: sealed`, which keeps any bytes of a binary column.",
-            ) from None
+            )
         nonce = self._random(NONCE_BYTES)
         return Cell(self._aes.encrypt(nonce, plain, None), nonce)
 
@@ -139,20 +137,27 @@ class Cipher:
         )
 
 
+def _is_text(plain: bytes) -> bool:
+    try:
+        plain.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 ANY_ROW: Final[RowKey] = ("?",)  # where nothing is bound, and the caller names the row
 
 
 def pooled_random(size: int = 32_768) -> Callable[[int], bytes]:
-    """Random bytes, asked of the system by the block. For a process that does not fork while it has it: a fork that
-    went on with the same block would repeat nonces.
-    """
+    """Random bytes, asked of the system by the block. A fork does not go on with the block: it would repeat nonces."""
     pool = b""
-    at = 0
+    at = owner = 0
 
     def take(count: int) -> bytes:
-        nonlocal pool, at
-        if at + count > len(pool):
-            pool, at = os.urandom(max(size, count)), 0
+        nonlocal pool, at, owner
+        if at + count > len(pool) or owner != os.getpid():
+            pool, at, owner = os.urandom(max(size, count)), 0, os.getpid()
         at += count
         return pool[at - count : at]
 
@@ -161,7 +166,7 @@ def pooled_random(size: int = 32_768) -> Callable[[int], bytes]:
 
 def encode_row(row: Sequence[str]) -> str:
     """A primary key as text that no other key encodes to: a JSON array of strings, ASCII."""
-    return json.dumps(row, separators=(",", ":"))
+    return _ENCODE(row)
 
 
 def show_row(row: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format as WireFormat
+from psycopg.pq import TransactionStatus
 
 from identitymesh.columns.addresses import PostgresAddress
 from identitymesh.columns.failures import translated
@@ -19,10 +20,12 @@ from identitymesh.redaction import Secret
 
 # One command at a time for each database: locks like this one are the database's own, and end with the session.
 _LOCK: Final = 0x696D636F6C756D6E
+_SHARED_LOCK: Final = _LOCK + 1  # of the processes that share the work of one command
 TEXT, BYTEA, TID, XID = 25, 17, 27, 28
 # Batches are read in the order of the key, from its index, and written by the places of their rows. The planner cannot
 # know that each is a small part of the table, and would read all of it for every one.
-_PLANS: Final = "; ".join(
+# What it then thinks a statement costs would have it compiled first, for half a second each.
+_PLANS: Final = "SET jit = off; " + "; ".join(
     f"SET enable_{kind} = off" for kind in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
 )
 
@@ -72,6 +75,20 @@ class PostgresSession:
             yield
 
     @contextmanager
+    def batch(self) -> Iterator[None]:
+        """A transaction that is committed without waiting for the server's disk; inside of another that one decides.
+
+        A crash of the server may undo the newest of these, each with the cursor that it moved; what was committed is
+        undone from the end only, so none is left out. Every command ends with a commit that is waited for, and that
+        one waits for all before it.
+        """
+        outermost = self.writer.info.transaction_status == TransactionStatus.IDLE
+        with self.transaction():
+            if outermost:
+                self.execute("SET LOCAL synchronous_commit = off")
+            yield
+
+    @contextmanager
     def alone(self) -> Iterator[None]:
         if not self.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))[0][0]:
             raise ColumnsBusy(
@@ -79,10 +96,22 @@ class PostgresSession:
                 hint="Wait for it to end. `identitymesh columns status` shows how far it is.",
             )
         try:
+            # A command that was killed a moment ago may have left processes whose last batch is not done.
+            if not self.execute("SELECT pg_try_advisory_lock(%s)", (_SHARED_LOCK,))[0][0]:
+                raise ColumnsBusy(
+                    f"{self.describe()}: processes of a command that was killed are still at work there",
+                    hint="They end by themselves in a moment. Then run this again.",
+                )
+            self.execute("SELECT pg_advisory_unlock(%s)", (_SHARED_LOCK,))
             yield
         finally:
             if not self.writer.closed:
                 self.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        self.execute("SELECT pg_advisory_lock_shared(%s)", (_SHARED_LOCK,))
+        yield
 
     def has_side_table(self) -> bool:
         return self.execute("SELECT to_regclass(%s) IS NOT NULL", (SIDE_TABLE,))[0][0] is True
@@ -116,16 +145,20 @@ class BinaryArray:
     __slots__ = ("data",)
 
     def __init__(self, items: Sequence[bytes | None]) -> None:
-        lengths: dict[int, bytes] = {}
-        for item in items:
-            size = -1 if item is None else len(item)
-            if size not in lengths:
-                lengths[size] = size.to_bytes(4, "big", signed=True)
-        head = b"".join(
-            number.to_bytes(4, "big") for number in ((1, 1, self.oid, len(items), 1) if items else (0, 1, self.oid))
-        )
-        missing = lengths.get(-1, b"")
-        self.data = head + b"".join([missing if item is None else lengths[len(item)] + item for item in items])
+        numbers = (1, 1, self.oid, len(items), 1) if items else (0, 1, self.oid)
+        self.data = b"".join([number.to_bytes(4, "big") for number in numbers]) + _elements(items)
+
+
+def _elements(items: Sequence[bytes | None]) -> bytes:
+    """Each behind its length; the length of NULL is -1."""
+    present = [item for item in items if item is not None]
+    lengths = {size: size.to_bytes(4, "big") for size in set(map(len, present))}
+    if len(present) < len(items):
+        return b"".join([b"\xff\xff\xff\xff" if item is None else lengths[len(item)] + item for item in items])
+    if len(lengths) == 1:
+        (length,) = lengths.values()
+        return length + length.join(present)
+    return b"".join([lengths[len(item)] + item for item in present])
 
 
 class TidArray(BinaryArray):

@@ -13,6 +13,7 @@ clear them all is how somebody drops them by hand.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from psycopg.types.string import ByteaBinaryLoader
@@ -33,6 +34,8 @@ from identitymesh.columns.postgresql import (
 )
 from identitymesh.columns.postgresql_structure import KEY_TYPES, check_drop, find_table, guard_name, structure_of
 from identitymesh.columns.session import (
+    WHOLE,
+    Part,
     Position,
     Structure,
     Which,
@@ -45,6 +48,8 @@ from identitymesh.columns.session import (
 from identitymesh.errors import ColumnsUnfit, DatabaseLocked
 from identitymesh.redaction import Secret
 
+SMALL: Final = 50_000  # rows that one process reads faster than several
+_SAMPLE: Final = 10_000
 _TRIES: Final = 10  # to get a table for itself, two seconds each
 
 
@@ -190,15 +195,18 @@ class PostgresColumn:
             Which.COMPATIBLE: f"{cell} AND {self._nonce} IS NOT NULL",
         }[which]
 
-    def _select(self, which: Which, after: Position | None) -> tuple[str, list[Any]]:
+    def _select(
+        self, which: Which, after: Position | None = None, until: Position | None = None
+    ) -> tuple[str, list[Any]]:
         keys = list(map(quote, self._key_types))
         cells = f"{self._encrypted}, {self._nonce}" if self._has_cells else "NULL::bytea, NULL::bytea"
         condition = self._condition(which)
+        marks = ", ".join(f"%s::{kind}" for kind in self._key_types.values())
         parameters: list[Any] = []
-        if after is not None:
-            marks = ", ".join(f"%s::{kind}" for kind in self._key_types.values())
-            condition = f"({', '.join(keys)}) > ({marks}) AND {condition}"
-            parameters = [str(part) for part in after]
+        for bound, sign in ((until, "<="), (after, ">")):
+            if bound is not None:
+                condition = f"({', '.join(keys)}) {sign} ({marks}) AND {condition}"
+                parameters = [*map(str, bound), *parameters]
         # Named, because ORDER BY would else mean the text of a key where it says the key.
         shown = ", ".join(f"{key}::text AS key_{number}" for number, key in enumerate(keys))
         statement = (
@@ -207,12 +215,26 @@ class PostgresColumn:
         )
         return statement, parameters
 
-    def scan(self, which: Which, after: Position | None, limit: int) -> list[Row]:
-        statement, parameters = self._select(which, after)
+    def scan(self, which: Which, after: Position | None, limit: int, *, until: Position | None = None) -> list[Row]:
+        statement, parameters = self._select(which, after, until)
         return self._read(f"{statement} LIMIT {limit:d}", parameters)
 
+    def parts(self, count: int) -> list[Part]:
+        """Bounds from the keys of a few pages."""
+        rows = self.size()
+        if rows < SMALL:
+            return [WHOLE]
+        keys = ", ".join(map(quote, self._key_types))
+        shown = ", ".join(f"{quote(key)}::text" for key in self._key_types)
+        sample = self._session.execute(
+            f"SELECT {shown} FROM {self._table} TABLESAMPLE SYSTEM (%s) ORDER BY {keys}",  # noqa: S608 - quoted
+            (min(100, 100 * _SAMPLE / rows),),
+        )
+        bounds = [None, *(sample[len(sample) * number // count] for number in range(1, count) if sample), None]
+        return list(pairwise(bounds))
+
     def take(self, which: Which, limit: int) -> list[Row]:
-        statement, parameters = self._select(which, None)
+        statement, parameters = self._select(which)
         return self._read(f"{statement} LIMIT {limit:d} FOR UPDATE", parameters, own=True)
 
     def _read(self, statement: str, parameters: Sequence[Any], *, own: bool = False) -> list[Row]:
@@ -225,23 +247,24 @@ class PostgresColumn:
             return list(map(PostgresRow, cursor.fetchall()))
 
     def write(self, changes: Sequence[Change], state: State | None) -> int:
-        with self._session.transaction():
+        with self._session.batch():
             written = self._update(changes) if changes else 0
             if state is not None:
                 save_state(self._session, state)
         return written
 
     def _update(self, changes: Sequence[Change]) -> int:
-        rows = [change.row.address for change in changes]
-        versions = [TidArray([place for place, _version in rows]), XidArray([version for _place, version in rows])]
-        if changes[0].plain is not None:
+        rows: tuple[PostgresRow, ...]
+        rows, cells, plains = zip(*changes, strict=True)
+        versions = [TidArray([row[0] for row in rows]), XidArray([row[1] for row in rows])]
+        if plains[0] is not None:
             kind = ByteaArray if self._binary else TextArray
-            new = [kind([change.plain.reveal() if change.plain else None for change in changes])]
+            new = [kind([plain.reveal() if plain else None for plain in plains])]
             columns, setting = "new", f"{self._plain} = u.new"
             types = "%b::bytea[]" if self._binary else "%b::text[]"
         else:
-            cells = [change.cell or (None, None) for change in changes]
-            new = [ByteaArray([cell[0] for cell in cells]), ByteaArray([cell[1] for cell in cells])]
+            encrypted, nonces = zip(*(cell or (None, None) for cell in cells), strict=True)
+            new = [ByteaArray(encrypted), ByteaArray(nonces)]
             columns, setting = "new, nonce", f"{self._encrypted} = u.new, {self._nonce} = u.nonce"
             types = "%b::bytea[], %b::bytea[]"
         cursor = self._session.writer.execute(

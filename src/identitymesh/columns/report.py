@@ -56,6 +56,12 @@ class PlaceReport:
         if len(self.findings) < MOST_SHOWN:
             self.findings.append(Finding(show_row(row), problem))
 
+    def add(self, part: PlaceReport) -> None:
+        """Count in what another process found among its part of the rows."""
+        for count in ("written", "verified", "newer", "alone", "pending", "broken", "refused"):
+            setattr(self, count, getattr(self, count) + getattr(part, count))
+        self.findings = [*self.findings, *part.findings][:MOST_SHOWN]
+
     @property
     def clean(self) -> bool:
         """Nothing of it needs a person."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 from identitymesh.columns.places import Change, Counts, ReadRow, Row, RowPlace, State, cell_of
 from identitymesh.columns.session import (
+    WHOLE,
+    Part,
     Position,
     Session,
     Structure,
@@ -71,8 +73,13 @@ class KeyValueRow:
         cells = [_unhex(found.get(name)) for name in (place.encrypted, place.nonce)]
         return ReadRow(found, (place.row,), (place.row,), Secret(plain) if plain else None, cell_of(*cells))
 
-    def scan(self, which: Which, after: Position | None, limit: int) -> list[Row]:  # noqa: ARG002 - it has one row
+    def scan(self, which: Which, after: Position | None, limit: int, *, until: Position | None = None) -> list[Row]:
+        del limit, until  # it has one row
         return [] if after is not None else self._chosen(which, self._row(self._read()))
+
+    def parts(self, count: int) -> list[Part]:
+        del count
+        return [WHOLE]
 
     def take(self, which: Which, limit: int) -> list[Row]:  # noqa: ARG002 - it has one row
         return self._chosen(which, self._row(self._read(locked=True)))

@@ -24,6 +24,7 @@ from identitymesh.columns.places import ColumnPlace, State
 from identitymesh.columns.plan import Plan
 from identitymesh.columns.report import Outcome, PlaceReport, PlaceStatus, Report, unwatched
 from identitymesh.columns.session import Structure, Target, save_state
+from identitymesh.columns.verifying import verify as verify_place
 from identitymesh.errors import ColumnKeyMissing, ColumnKeyWrong, ColumnsUnfinished, ColumnsUnfit
 
 
@@ -110,11 +111,11 @@ def _encrypt_place(
             if ready and state is not None
             else encrypting.prepare(target, structure, state, key, plan.format.value)
         )
-        now = encrypting.encrypt(target, cipher, now, found, _watch(report, "encrypting", target))
+        now = encrypting.encrypt(plan, target, cipher, now, report=found, progress=_watch(report, "encrypting", target))
         step = ENCRYPTED if structure.has_plain else DROPPED
     else:
         now, step = state, DROPPED
-    encrypting.verify(target, cipher, found, replacing=replacing, progress=_watch(report, "verifying", target))
+    verify_place(plan, target, cipher, found, replacing=replacing, progress=_watch(report, "verifying", target))
     done = found.clean
     found.dropped = step == DROPPED
     return found, replace(now, step=step, cursor="") if done else now
@@ -165,7 +166,7 @@ def verify(plan: Plan, *, report: Report = unwatched) -> Outcome:
             state = states.get(target.place.name)
             _check_not_rotating(state)
             found = PlaceReport(target.place.name, state.step if state else "", plan.format.value, key.id)
-            encrypting.verify(target, _cipher(plan, key, target), found, progress=_watch(report, "verifying", target))
+            verify_place(plan, target, _cipher(plan, key, target), found, progress=_watch(report, "verifying", target))
             reports.append(found)
         session = work.session
         seconds = time.monotonic() - begun
@@ -319,7 +320,7 @@ def upgrade(plan: Plan, *, report: Report = unwatched) -> Outcome:
             state = rewriting.upgrade(
                 work.session, target, cipher, state, report=found, progress=_watch(report, "upgrading", target)
             )
-            encrypting.verify(target, cipher, found, progress=_watch(report, "verifying", target))
+            verify_place(plan, target, cipher, found, progress=_watch(report, "verifying", target))
             _keep(work, state, "upgrade", found)
             reports.append(found)
         session, seconds = work.session, time.monotonic() - begun

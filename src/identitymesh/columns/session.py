@@ -15,6 +15,8 @@ from identitymesh.columns.places import Change, Counts, Place, Row, State
 SIDE_TABLE: Final = "identitymesh_columns"
 _FIELDS: Final = "place, state, format, key_id, key_check, next_key_id, next_key_check, cursor, detail"
 Position = tuple[str | int, ...]
+Part = tuple[Position | None, Position | None]  # behind, up to and with
+WHOLE: Final[Part] = (None, None)
 
 
 class Which(Enum):
@@ -50,6 +52,10 @@ class Session(Protocol):
         Raises:
             ColumnsBusy: somebody does.
         """
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """Work for a command that is alone; as long as this lasts, no other begins even if that one is gone."""
         ...
 
     def has_side_table(self) -> bool: ...
@@ -95,8 +101,12 @@ class Target(Protocol):
         """Make side table, columns and guard, and keep the state; all or nothing."""
         ...
 
-    def scan(self, which: Which, after: Position | None, limit: int) -> list[Row]:
-        """Rows in the order of their keys."""
+    def scan(self, which: Which, after: Position | None, limit: int, *, until: Position | None = None) -> list[Row]:
+        """Rows in the order of their keys: behind one, up to another and with it."""
+        ...
+
+    def parts(self, count: int) -> list[Part]:
+        """Cut all rows into at most so many parts of about one size; what is small is not cut."""
         ...
 
     def write(self, changes: Sequence[Change], state: State | None) -> int:

@@ -21,6 +21,8 @@ from identitymesh.columns.failures import translated
 from identitymesh.columns.places import Change, ColumnPlace, Counts, ReadRow, Row, State, cell_of
 from identitymesh.columns.session import (
     SIDE_TABLE,
+    WHOLE,
+    Part,
     Position,
     Structure,
     Which,
@@ -103,6 +105,11 @@ class SqliteSession:
             yield
         finally:
             os.close(handle)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Nothing to do: one process does all of the work here."""
+        yield
 
     def has_side_table(self) -> bool:
         return bool(self.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = %s", (SIDE_TABLE,)))
@@ -279,7 +286,8 @@ class SqliteColumn:
             Which.COMPATIBLE: f"{cell} AND {self._nonce} IS NOT NULL",
         }[which]
 
-    def scan(self, which: Which, after: Position | None, limit: int) -> list[Row]:
+    def scan(self, which: Which, after: Position | None, limit: int, *, until: Position | None = None) -> list[Row]:
+        del until  # see parts
         condition = self._condition(which)
         address = ", ".join(self._address)
         if after is not None:
@@ -294,6 +302,11 @@ class SqliteColumn:
             after or (),
         )
         return [self._row(row) for row in found]
+
+    def parts(self, count: int) -> list[Part]:
+        """One: such a file is rarely large."""
+        del count
+        return [WHOLE]
 
     def take(self, which: Which, limit: int) -> list[Row]:
         return self.scan(which, None, limit)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from identitymesh.columns.places import Change, Row, State
-from identitymesh.columns.session import Position, Target, Which, moved, position
+from identitymesh.columns.session import WHOLE, Part, Target, Which, moved, position
 
 FIRST_BATCH: Final = 500
 LARGEST_BATCH: Final = 10_000
@@ -34,17 +34,18 @@ def silent(_done: int) -> None:
     """Nobody watches."""
 
 
-def batches(target: Target, which: Which, after: Position | None) -> Iterator[list[Row]]:
+def batches(target: Target, which: Which, part: Part = WHOLE) -> Iterator[list[Row]]:
     """Rows in the order of their keys; the next batch is read while this one is worked on."""
     with ThreadPoolExecutor(1, "columns-reader") as reader:
         limit = FIRST_BATCH
-        coming = reader.submit(target.scan, which, after, limit)
+        after, until = part
+        coming = reader.submit(target.scan, which, after, limit, until=until)
         while rows := coming.result():
             asked, limit = limit, _next_limit(rows)
             if len(rows) < asked:
                 yield rows
                 return
-            coming = reader.submit(target.scan, which, rows[-1].after, limit)
+            coming = reader.submit(target.scan, which, rows[-1].after, limit, until=until)
             yield rows
 
 
@@ -54,18 +55,25 @@ def _next_limit(rows: list[Row]) -> int:
 
 
 def sweep(
-    target: Target, which: Which, work: Work, *, state: State | None = None, progress: Progress = silent
+    target: Target,
+    which: Which,
+    work: Work,
+    *,
+    state: State | None = None,
+    part: Part = WHOLE,
+    progress: Progress = silent,
 ) -> Passed:
     """Take every row once; write what ``work`` answers. With a state, its cursor moves with each batch.
 
     Readers of SQLite and PostgreSQL alike see committed rows; a row that moved on since is counted as missed.
     """
     passed = Passed()
-    after = position(state) if state is not None else None
+    if state is not None:
+        part = (position(state), part[1])
     with ThreadPoolExecutor(1, "columns-writer") as writer:
         behind: Future[int] | None = None
         expected = 0
-        for rows in batches(target, which, after):
+        for rows in batches(target, which, part):
             changes = [change for row in rows if (change := work(row)) is not None]
             passed.seen += len(rows)
             if behind is not None:
