@@ -76,6 +76,12 @@ def everything(home: Home) -> dict[str, list[str]]:
     return found
 
 
+def sealed(home: Home) -> list[tuple[str, int, bytes]]:
+    """Every version of every secret, as it is stored."""
+    rows = home.sql("SELECT ref, version, sealed FROM secret ORDER BY ref, version")
+    return [(ref, version, bytes(content)) for ref, version, content in rows]
+
+
 def test_a_blank_machine_goes_on_with_backup_and_recovery_key(lived: Home, new_home: Callable[[], Home]) -> None:
     file = backup(lived)
     assert file.stat().st_mode & 0o7777 == 0o600
@@ -221,6 +227,36 @@ def test_a_living_installation_is_replaced_only_on_purpose(lived: Home) -> None:
     assert len(lived.sql("SELECT * FROM keyring_slot")) == 4  # no slot more: this host had one
     assert lived.sql("SELECT * FROM custody_event WHERE name LIKE 'lost-slot:%'") == []
     assert lived("run").code == 6
+
+
+def test_a_backup_from_before_the_last_rotation_opens_with_the_recovery_key_of_then(
+    lived: Home, new_home: Callable[[], Home]
+) -> None:
+    """Abuse 66: data keys, keyset secret and recovery key were all renewed since, and the host is gone."""
+    file = backup(lived)
+    archived, of_then = lived.recovery_key, sealed(lived)
+    lived.ok("keys", "rotate")
+    replaced = lived.ok("keys", "slots", "replace-recovery", "--json")
+    current = json.JSONDecoder().raw_decode(replaced.out)[0]["recovery_key"]
+    lived.ok("keys", "rotate")
+    assert current != archived
+    assert sealed(lived) != of_then
+    shutil.rmtree(lived.folder)
+
+    blank = new_home()
+    refused = blank("backup", "restore", str(file), stdin=current)
+    assert refused.code == 4
+    assert current not in refused.err
+    assert "for an old backup, the one of then" in " ".join(refused.err.split())
+    assert not (blank.folder / "host").exists()
+
+    restored(blank, file, archived)
+    assert sealed(blank) == of_then
+    assert blank.ok("secrets", "get", REF, "--force").out == VALUE + " 2"
+    assert blank.ok("secrets", "get", "secret://smtp", "--force").out == "mail"
+    blank.ok("secrets", "verify")
+    blank.ok("resume")
+    assert blank("plan", "--connector", "hr").code in (0, 6)
 
 
 def test_a_restore_that_was_done_is_done(lived: Home, new_home: Callable[[], Home]) -> None:

@@ -7,16 +7,22 @@ Numbers are those of the project's list of abuse cases. Not here: 29, 56 to 62 a
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import event, insert, text
 
-from identitymesh.errors import KeyringError, MeshError
+from identitymesh.errors import KeyringError, MeshError, StorageError
+from identitymesh.redaction import Secret
 from identitymesh.secrets.age import NotSealedToUs, open_age
 from identitymesh.secrets.custody.rotation import rotate
 from identitymesh.secrets.custody.station import Station
 from identitymesh.storage.custody import SqlCustodyRows
+from identitymesh.storage.database import Database, open_database
 from identitymesh.storage.tables.secrets import keyring_rotation
 from tests.house_rules.repository import ROOT
 from tests.secrets.conftest import ACTOR, Installation
@@ -99,10 +105,13 @@ ABUSES: dict[int, tuple[str, ...]] = {
     ),
     34: ("secrets/test_custody::test_a_new_value_wins_over_its_reseal",),
     35: ("secrets/test_custody::test_a_value_that_does_not_open_keeps_the_old_key_and_is_named",),
-    36: ("secrets/test_store::test_one_bad_row_never_breaks_the_list_or_verify",),
+    36: (
+        "custody/test_hidden_values::test_after_a_rotation_every_sealed_value_anywhere_is_under_the_new_key",
+        "custody/test_hidden_values::test_a_value_that_somebody_put_elsewhere_would_be_seen",
+    ),
     37: (
-        "storage/test_database::test_a_write_that_fails_leaves_nothing",
-        "storage/test_database::test_a_server_that_is_not_there",
+        "secrets/test_abuse::test_37_a_database_that_does_not_take_it_keeps_what_it_had",
+        "secrets/test_abuse::test_37_a_clock_that_jumps_back_loses_nothing",
     ),
     38: (
         "custody/test_rotation::test_the_old_value_is_destroyed_when_its_time_has_come",
@@ -146,7 +155,7 @@ ABUSES: dict[int, tuple[str, ...]] = {
         "custody/test_bundle::test_a_damaged_file_is_refused",
     ),
     64: ("custody/test_runbooks::test_disaster_recovery",),
-    66: ("custody/test_backup::test_a_living_installation_is_replaced_only_on_purpose",),
+    66: ("custody/test_backup::test_a_backup_from_before_the_last_rotation_opens_with_the_recovery_key_of_then",),
     67: ("custody/test_backup::test_the_file_alone_opens_nothing",),
 }
 ELSEWHERE = {29, 44, 47, 50, *range(56, 63), 65}
@@ -186,6 +195,127 @@ def test_16_a_forged_rotation_in_progress_seals_nothing_under_a_key_of_the_forge
     assert mesh.sql("SELECT key_id, sealed FROM secret") == before
     assert mesh.sql("SELECT generation, sealed FROM keyring WHERE name = 'connectors'") == keyring
     assert mesh.store.reveal(ref, actor=ACTOR)
+
+
+def full_disk(database: Database) -> Callable[[], None]:
+    """No page more than there are. Of SQLite, whose files are ours."""
+    with database.read() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+
+    def fill(connection: Any, *_: Any) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    return _on(database, "checkout", fill)
+
+
+def read_only(database: Database) -> Callable[[], None]:
+    """As on a standby, or on a disk that was mounted read-only."""
+    if database.dialect == "sqlite":
+        return _on(database, "checkout", lambda connection, *_: connection.execute("PRAGMA query_only = ON"))
+    return _on(database, "begin", lambda connection: connection.exec_driver_sql("SET TRANSACTION READ ONLY"))
+
+
+def lost_at_commit(database: Database) -> Callable[[], None]:
+    """The server ends the connection when everything is sent but the COMMIT. Of PostgreSQL, which has a network."""
+    other = open_database(str(database.engine.url), password=database_password(database))
+
+    def cut(connection: Any) -> None:
+        if connection.get_execution_options().get("identitymesh_write"):
+            number = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+            with other.write() as second:
+                second.exec_driver_sql("SELECT pg_terminate_backend(%s)", (number,))
+
+    event.listen(database.engine, "commit", cut)
+
+    def mend() -> None:
+        event.remove(database.engine, "commit", cut)
+        other.close()
+
+    return mend
+
+
+def database_password(database: Database) -> Secret:
+    """That of the test's own server, as the connection has it."""
+    with database.read() as connection:
+        driver: Any = connection.connection.driver_connection
+        return Secret(driver.info.password)
+
+
+def _on(database: Database, name: str, function: Callable[..., None]) -> Callable[[], None]:
+    database.close()  # connections that were open before
+    event.listen(database.engine, name, function)
+
+    def mend() -> None:
+        event.remove(database.engine, name, function)
+        database.close()
+
+    return mend
+
+
+@pytest.mark.parametrize("fault", [full_disk, read_only, lost_at_commit])
+@pytest.mark.parametrize("action", ["put", "rotate", "audience", "delete"])
+def test_37_a_database_that_does_not_take_it_keeps_what_it_had(
+    mesh: Installation, fault: Callable[[Database], Callable[[], None]], action: str
+) -> None:
+    if (fault, mesh.database.dialect) in ((full_disk, "postgresql"), (lost_at_commit, "sqlite")):
+        return  # that database has no such fault, or the test no such power over it
+    ref = mesh.put(value="before")
+    station = Station(SqlCustodyRows(mesh.database), mesh.host, ACTOR, "here")
+    acts: dict[str, Callable[[], object]] = {
+        "put": lambda: mesh.put(value="after " * 2000),
+        "rotate": lambda: rotate(station, "connectors"),
+        "audience": lambda: mesh.store.audience.allow(ref, "hr", [f"host{n}.example:1" for n in range(400)], ACTOR),
+        "delete": lambda: mesh.store.delete(ref, actor=ACTOR),
+    }
+    before = state(mesh)
+    mend = fault(mesh.database)
+    went_through = False
+    try:
+        if fault is full_disk and action in ("rotate", "delete"):  # may need no page more; then it is done, and wholly
+            with suppress(StorageError):
+                acts[action]()
+                went_through = True
+        else:
+            with pytest.raises(StorageError):
+                acts[action]()
+    finally:
+        mend()
+    if not went_through:
+        assert state(mesh) == before
+        assert mesh.store.reveal(ref, actor=ACTOR) == Secret("before")
+        acts[action]()  # and nothing is stuck
+    assert state(mesh) != before
+    assert mesh.store.exists(ref) is (action != "delete")
+    if action != "delete":
+        assert mesh.store.reveal(ref, actor=ACTOR) == Secret("after " * 2000 if action == "put" else "before")
+
+
+def state(mesh: Installation) -> list[Any]:
+    """Everything of secrets and keyrings that must be whole; and that no record says what did not happen."""
+    tables = ("keyring", "keyring_slot", "keyring_rotation", "secret", "secret_ledger")
+    changes = [one for one in mesh.audit() if one.record.action not in ("secret.reveal", "secret.open")]
+    used = ("last_used", "last_used_version", "last_used_by", "opened", "opened_by")
+    found: list[Any] = [len(changes)]
+    with mesh.database.read() as connection:
+        for table in tables:
+            rows = connection.execute(text(f"SELECT * FROM {table}")).mappings()
+            found.append(sorted(str([value for name, value in row.items() if name not in used]) for row in rows))
+    return found
+
+
+def test_37_a_clock_that_jumps_back_loses_nothing(mesh: Installation) -> None:
+    ref = mesh.put(value="kept")
+    rows = SqlCustodyRows(mesh.database)
+    rotate(Station(rows, mesh.host, ACTOR, "here"), "connectors")
+    before = state(mesh)
+    yesterday = Station(rows, mesh.host, ACTOR, "here", clock=lambda: datetime.now(UTC) - timedelta(days=400))
+    rotate(yesterday, "connectors")
+    assert state(mesh) != before
+    assert mesh.sql("SELECT * FROM keyring_rotation") == []
+    assert mesh.store.reveal(ref, actor=ACTOR) == Secret("kept")
+    rotate(Station(rows, mesh.host, ACTOR, "here"), "connectors")
+    assert mesh.store.reveal(ref, actor=ACTOR) == Secret("kept")
+    assert [one.problems for one in mesh.store.verify(actor=ACTOR)] == [()]
 
 
 @pytest.mark.parametrize("share", ["A" * 43, "AQ" + "A" * 41, "A" * 42, "A" * 44])
