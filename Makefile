@@ -1,13 +1,13 @@
 # The commands of this repository. Each makes what it needs first; on Linux with Python 3.11+ a clone is enough.
 
 .DEFAULT_GOAL := help
-.PHONY: bench bench-all help demo test soak check lock clean interop
+.PHONY: bench bench-all help demo test soak soak-weeks check lock clean interop
 
 # More for pytest: make test PYTEST_ARGS="-k postgres -x"
 PYTEST_ARGS ?= --numprocesses auto --dist loadscope
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the product at work, on this machine, with made-up people
 	@scripts/bootstrap demo
@@ -23,6 +23,10 @@ soak: ## kill and disturb runs N=1000 times, kill commands of custody at each st
 	@scripts/bootstrap test
 	TESTS_SOAK=$(N) TESTS_EVERY_STEP=1 TESTS_SEED=$(SEED) .venv/bin/pytest --capture=no --durations=0 --timeout=0 \
 		-k "kill or not custody" tests/chaos tests/engine/test_properties.py tests/engine/test_model.py $(KILLS)
+
+soak-weeks: ## two simulated weeks of scheduled runs with 50,000 people (SOAK_ARGS="--people 5000 --minutes 10")
+	@scripts/bootstrap test
+	.venv/bin/python -m bench.weeks $(SOAK_ARGS)
 
 interop: ## the contract of providers of secrets against real servers, built and started here (docs/howto/interop.md)
 	@scripts/bootstrap test
