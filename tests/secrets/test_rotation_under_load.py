@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import parse
 from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.custody import SqlCustodyRows
-from identitymesh.storage.database import open_database
+from identitymesh.storage.database import Database, open_database
 from identitymesh.storage.secrets import SqlSecretRows
 from tests.house_rules.repository import ROOT
 from tests.secrets.conftest import ACTOR, make_installation
@@ -29,12 +30,15 @@ ROTATIONS = 3
 
 def work(url: str, password: str, host: str, number: int, stop: str) -> dict[str, Any]:
     """Store and open in turn, until told to stop; answers what was stored last, and how long openings took."""
-    database = open_database(url, password=Secret(password))
-    store = SecretStore(SqlSecretRows(database), Path(host))
+    with closing(open_database(url, password=Secret(password))) as database:
+        return _work(SecretStore(SqlSecretRows(database), Path(host)), number, Path(stop))
+
+
+def _work(store: SecretStore, number: int, stop: Path) -> dict[str, Any]:
     last: dict[str, str] = {}
     times: list[float] = []
     count = 0
-    while not Path(stop).exists():
+    while not stop.exists():
         ref = f"secret://w{number}/{count % 10}"
         last[ref] = f"value {number} {count}"
         store.put(parse(ref), Secret(last[ref]), actor=ACTOR)
@@ -59,7 +63,11 @@ def _wait_for(files: list[Path], workers: list["subprocess.Popen[str]"]) -> None
 def test_nothing_fails_and_nothing_is_lost_while_keys_are_rotated(
     postgres_url: PostgresDatabase, tmp_path: Path
 ) -> None:
-    database = open_database(postgres_url.url, password=Secret(postgres_url.password))
+    with closing(open_database(postgres_url.url, password=Secret(postgres_url.password))) as database:
+        _rotate_under_load(database, postgres_url, tmp_path)
+
+
+def _rotate_under_load(database: Database, postgres_url: PostgresDatabase, tmp_path: Path) -> None:
     mesh = make_installation(database, tmp_path / "host")
     for number in range(SECRETS):
         mesh.allow(mesh.put(f"secret://s/{number}", "shared"))
@@ -96,7 +104,6 @@ def test_nothing_fails_and_nothing_is_lost_while_keys_are_rotated(
     sys.stderr.write(
         f"{WORKERS} processes: {stored} stored and opened twice; {ROTATIONS} rotations in {seconds:.1f} s\n"
     )
-    database.close()
 
 
 if __name__ == "__main__":
