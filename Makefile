@@ -4,7 +4,8 @@
 .PHONY: bench bench-all help demo test soak soak-weeks check lock clean interop
 
 # More for pytest: make test PYTEST_ARGS="-k postgres -x"
-PYTEST_ARGS ?= --numprocesses auto --dist loadscope
+# Modules in the order of their names: by their number of tests, the long ones of few tests would come last, to one worker.
+PYTEST_ARGS ?= --numprocesses auto --dist loadscope --no-loadscope-reorder
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +15,7 @@ demo: ## the product at work, on this machine, with made-up people
 	@.venv/bin/python scripts/demo.py
 
 test: check ## everything that must hold: check, then all tests (PYTEST_ARGS="-k name" for some)
+	@.venv/bin/python -m compileall -q src tests # the programs that tests start need not compile it each time
 	.venv/bin/pytest $(PYTEST_ARGS)
 
 N ?= 1000
