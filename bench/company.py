@@ -1,61 +1,29 @@
-"""Installations to measure: HR as a table or a file, a SCIM service or a table of badges, and what is between them."""
+"""Installations to measure: HR as a table, a SCIM service or a directory; with files: `identitymesh.benchmark`."""
 
 from __future__ import annotations
 
-import csv
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from identitymesh.benchmark.company import COLUMNS, RULES, person
 from identitymesh.composition import initialise, open_installation
 from identitymesh.installation import Installation
 from identitymesh.redaction import Secret
 from identitymesh.secrets.references import parse
 
-DEFINITION = """
+__all__ = ["COLUMNS", "company", "definition_of_directory", "installed", "person", "silent"]
+
+CONNECTORS = """
 version: 1
 connectors:
   hr:
     type: sql
     url: sqlite:///hr.db
-    objects: {{user: {{table: employees, key: id, watermark: changed}}}}
-  crm:
-    type: scim
-    url: {crm}
-    token: secret://crm/token
-    objects: {{user: {{resource: User}}}}
-mesh:
-  user:
-    anchor: employeeId
-    attributes:
-      - {{name: employeeId, type: string}}
-      - {{name: givenName, type: string}}
-      - {{name: sn, type: string}}
-      - {{name: displayName, type: string}}
-      - {{name: mail, type: string}}
-      - {{name: title, type: string}}
-      - {{name: department, type: string}}
-      - {{name: phone, type: string}}
-      - {{name: city, type: string}}
-      - {{name: active, type: boolean}}
-rules:
-  join:
-    - {{name: by-id, connector: hr, object: user, source: id, target: employeeId, create: true}}
-  flow:
-    - {{name: f0, connector: hr, object: user, target: employeeId, value: "[id]", confidence: 90}}
-    - {{name: f1, connector: hr, object: user, target: givenName, value: "Trim([first])", confidence: 90}}
-    - {{name: f2, connector: hr, object: user, target: sn, value: "Trim([last])", confidence: 90}}
-    - {{name: f3, connector: hr, object: user, target: displayName, confidence: 90,
-       value: 'Concat([first], " ", [last])'}}
-    - {{name: f4, connector: hr, object: user, target: mail, confidence: 90,
-       value: 'ToLower(Concat([first], ".", [last], "@example.org"))'}}
-    - {{name: f5, connector: hr, object: user, target: title, value: "[title]", confidence: 90}}
-    - {{name: f6, connector: hr, object: user, target: department, value: "ToUpper([department])", confidence: 90}}
-    - {{name: f7, connector: hr, object: user, target: phone, value: 'Replace([phone], " ", "")', confidence: 90}}
-    - {{name: f8, connector: hr, object: user, target: city, value: 'Coalesce([city], "Berlin")', confidence: 90}}
-    - {{name: f9, connector: hr, object: user, target: active, value: '[status] == "active"', confidence: 90}}
-  project:
+    objects: {user: {table: employees, key: id, watermark: changed}}
+"""
+PEOPLE_IN_CRM = """
     - name: people
       connector: crm
       object: user
@@ -70,31 +38,6 @@ rules:
         title: "[title]"
         active: "[active]"
 """
-BADGES = """
-    - name: people
-      connector: badges
-      object: user
-      create: true
-      correlate: person_no
-      attributes:
-        person_no: "[employeeId]"
-        login: "[mail]"
-        display_name: "[displayName]"
-        given_name: "[givenName]"
-        family_name: "[sn]"
-        title: "[title]"
-        active: "[active]"
-"""
-FILE = "people.csv"
-COLUMNS = ("id", "first", "last", "title", "department", "phone", "city", "status", "changed")
-
-
-def person(number: int) -> tuple[str, ...]:
-    """One row of HR."""
-    return (
-        f"e{number:07}", f"First{number}", f"Last{number}", "Engineer", f"dept {number % 40}",
-        f"+49 30 {number:07}", f"City {number % 90}", "active", "2026-01-01T00:00:00Z",
-    )  # fmt: skip
 
 
 @contextmanager
@@ -103,7 +46,7 @@ def company(
 ) -> Iterator[Installation]:
     """A fresh installation with this many people in HR and a SCIM service, nobody synchronised yet."""
     secret = ("crm/token", token)
-    with installed(folder, people, DEFINITION.format(crm=crm), secret, database_url=database_url) as installation:
+    with installed(folder, people, definition_of_a_service(crm), secret, database_url=database_url) as installation:
         yield installation
 
 
@@ -129,18 +72,19 @@ def installed(
         yield installation
 
 
+def definition_of_a_service(url: str) -> str:
+    return f"""{CONNECTORS.rstrip()}
+  crm:
+    type: scim
+    url: {url}
+    token: secret://crm/token
+    objects: {{user: {{resource: User}}}}
+{RULES.strip()}{PEOPLE_IN_CRM}"""
+
+
 def definition_of_directory(url: str, bind_dn: str, base: str) -> str:
     """The same people, to a directory over a connection in clear."""
-    text = DEFINITION.format(crm="")
-    _, rest = text.split("mesh:", 1)
-    rules, _ = rest.split("    - name: people", 1)
-    return f"""
-version: 1
-connectors:
-  hr:
-    type: sql
-    url: sqlite:///hr.db
-    objects: {{user: {{table: employees, key: id, watermark: changed}}}}
+    return f"""{CONNECTORS.rstrip()}
   directory:
     type: ldap
     url: {url}
@@ -148,7 +92,7 @@ connectors:
     bind_dn: {bind_dn}
     bind_password: secret://ldap/bind
     objects: {{user: {{base: "{base}"}}}}
-mesh:{rules.rstrip()}
+{RULES.strip()}
     - name: people
       connector: directory
       object: user
@@ -165,57 +109,6 @@ mesh:{rules.rstrip()}
         mail: "[mail]"
         title: "[title]"
 """
-
-
-def definition_of_files() -> str:
-    """The same rules, from a file to a table of badges."""
-    text = DEFINITION.format(crm="")
-    connectors, rest = text.split("mesh:", 1)
-    rules, _ = rest.split("    - name: people", 1)
-    del connectors
-    return f"""
-version: 1
-connectors:
-  hr: {{type: csv, objects: {{user: {{path: {FILE}, key: id, expect: {{trailer: END}}}}}}}}
-  badges: {{type: sql, url: 'sqlite:///badges.db', objects: {{user: {{table: badge, key: person_no}}}}}}
-mesh:{rules.rstrip()}{BADGES}"""
-
-
-def write_people(folder: Path, people: int, moved: int = 0) -> None:
-    """The file of HR; every so many-th person, ``moved`` in all, has another title."""
-    step = people // moved if moved else people + 1
-    with (folder / FILE).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for number in range(people):
-            row = person(number)
-            writer.writerow((*row[:3], "Head", *row[4:]) if number % step == step - 1 else row)
-        writer.writerow(("END", people))
-
-
-def company_of_files(folder: Path, people: int, *, database_url: str | None = None) -> None:
-    """A fresh installation with this many people in a file and nobody in the table of badges."""
-    write_people(folder, people)
-    with sqlite3.connect(folder / "badges.db") as connection:
-        connection.execute(
-            "CREATE TABLE badge (person_no TEXT PRIMARY KEY, login TEXT, display_name TEXT, given_name TEXT,"
-            " family_name TEXT, title TEXT, active INTEGER)"
-        )
-    connection.close()
-    initialise(folder, database_url, lambda _: None)
-    with open_installation(folder) as installation:
-        installation.engine.apply(
-            definition_of_files(), source="bench", base=None, replace=False, release=False, allow_audience=()
-        )
-
-
-def take_exports_as_done(folder: Path) -> None:
-    """The accounts hold what they should, as after an export that nobody wants to wait for here."""
-    with sqlite3.connect(folder / "identitymesh.db") as connection:
-        connection.execute(
-            "UPDATE account SET known = desired, key = correlate, kind = NULL, row_digest = NULL, released = NULL"
-        )
-    connection.close()
 
 
 def silent(phase: str, subject: str, done: int, total: int | None) -> None:

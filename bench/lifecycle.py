@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from bench.company import company_of_files, silent
+from bench.company import silent
 from bench.lines import PEOPLE, Line, folder
+from identitymesh.benchmark.company import company_of_files
 from identitymesh.composition import open_installation
 from identitymesh.installation import Installation
 

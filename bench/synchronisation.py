@@ -1,7 +1,7 @@
 """The lines about many people: from a file, through ten flow rules, up to the planned rows of one target.
 
-Each pass runs in a process of its own (:mod:`bench.passes`). ``BENCH_SCALE`` makes the crowds smaller while somebody
-works on one of the lines; the figures that count are those of 1.
+Each pass runs in a process of its own (`identitymesh.benchmark`). ``BENCH_SCALE`` makes the crowds smaller while
+somebody works on one of the lines; the figures that count are those of 1.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tests.servers.postgresql import PostgresServer
 
-from bench.company import company_of_files, take_exports_as_done, write_people
 from bench.lines import Line, bare_inserts, folder
+from identitymesh.benchmark.company import company_of_files, take_exports_as_done, write_people
 
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 MANY = round(200_000 * SCALE)
@@ -36,8 +36,8 @@ class Pass:
 
 
 def run(place: Path, name: str) -> Pass:
-    """One pass of :mod:`bench.passes` over an installation."""
-    command = [sys.executable, "-m", "bench.passes", str(place), name]
+    """One pass of :mod:`identitymesh.benchmark` over an installation."""
+    command = [sys.executable, "-m", "identitymesh.benchmark", str(place), name]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return Pass(**json.loads(done.stdout.splitlines()[-1]))
 

@@ -385,6 +385,10 @@ class LeaseLost(RunError):
     exit_code = ExitCode.BUSY
 
 
+class BenchFailed(MeshError):
+    code = "bench-failed"
+
+
 class DueDone(RunError):
     code = "due-done"
     exit_code = ExitCode.BUSY

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from identitymesh import __version__
+from identitymesh.cli import measuring
 from identitymesh.cli.application import parser
 from identitymesh.cli.overview import command_names, overview
 from identitymesh.columns import service
@@ -26,6 +27,7 @@ REF = "secret://hr/reader"
 # A call of each command that succeeds.
 CALLS = {
     "apply": ["apply", "{file}"],
+    "bench": ["bench", "--people", "100"],
     "backup create": ["backup", "create", "--to", "{new}"],
     "accounts unmatched": ["accounts", "unmatched"],
     "review list": ["review", "list"],
@@ -132,6 +134,7 @@ def make_application(folder: Path, *, encrypted: bool) -> None:
 @pytest.fixture
 def ready(shell: Shell, tmp_path: Path) -> Shell:
     (tmp_path / "mesh.yaml").write_text("version: 1\n")
+    shell.monkeypatch.setattr(measuring, "carry_out", lambda *_: {"seconds": 1.0, "resident": 90.0})
     shell.installation.secrets.stored[REF] = b"value"
     shell.installation.engine.in_force = (3, "version: 1\n")
     shell.installation.engine.history = [run_report()]

@@ -1,7 +1,9 @@
-"""One timed pass in a process of its own, as a run is one: ``python -m bench.passes FOLDER PASS``; prints JSON.
+"""One timed pass in a process of its own: ``python -m identitymesh.benchmark FOLDER PASS``; prints JSON.
 
-``first`` plans everything, ``unchanged`` reads the people again, ``rules`` applies a rule that concerns everybody and
-plans without reading people, ``read`` reads only the two sides that a pass compares: the file, and the stored hashes.
+``make`` makes an installation with so many people in a file, on the database of a URL if one is given; ``first`` plans
+everything, ``bare`` inserts the rows that this left once more, with the driver alone; ``done`` takes its exports as
+done, ``unchanged`` reads the people again, ``rules`` applies a rule that concerns everybody and plans without reading
+people, ``read`` reads only the two sides that a pass compares: the file, and the stored hashes.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.company import FILE, silent
+from identitymesh.benchmark.bare import insert_again
+from identitymesh.benchmark.company import FILE, company_of_files, take_exports_as_done
 from identitymesh.composition import open_installation
 from identitymesh.installation import Installation
 
@@ -56,12 +59,18 @@ def read(folder: Path) -> None:
         raise RuntimeError(f"{len(stored):,} objects are stored, and the file has {rows - 2:,}")
 
 
-def main(place: str, name: str) -> None:
+def main(place: str, name: str, *more: str) -> None:
     folder = Path(place)
     passes: dict[str, Callable[[Installation], None]] = {"first": first, "unchanged": unchanged, "rules": rules}
-    if name == "read":
+    alone: dict[str, Callable[[], float]] = {
+        "make": lambda: timed(lambda: make(folder, *more)),
+        "bare": lambda: insert_again(folder / "identitymesh.db", folder),
+        "done": lambda: timed(lambda: take_exports_as_done(folder)),
+        "read": lambda: timed(lambda: read(folder)),
+    }
+    if name in alone:
         gc.disable()  # as it is while the product reads
-        spent = timed(lambda: read(folder))
+        spent = alone[name]()
     else:
         with open_installation(folder) as installation:
             if name == "rules":
@@ -71,10 +80,19 @@ def main(place: str, name: str) -> None:
     sys.stdout.write(json.dumps({"seconds": spent, "resident": resident}) + "\n")
 
 
+def make(folder: Path, people: str, url: str | None = None) -> None:
+    """An installation that has read nobody yet."""
+    company_of_files(folder, int(people), database_url=url)
+
+
 def timed(action: Callable[[], object]) -> float:
     begun = time.perf_counter()
     action()
     return time.perf_counter() - begun
+
+
+def silent(phase: str, subject: str, done: int, total: int | None) -> None:
+    """Progress that nobody watches."""
 
 
 if __name__ == "__main__":
