@@ -30,7 +30,8 @@ CUSTODY: tuple[Callable[[], Line | list[Line]], ...] = (
     columns.columns_sealed,
     columns.columns_killed,
     vaults.fifty_secrets_of_a_slow_vault,
-    migration.migrate_ten_thousand,
+    migration.migrate_to_openbao,
+    migration.migrate_to_a_key_vault,
 )
 
 

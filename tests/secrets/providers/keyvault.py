@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from tests.secrets.conftest import Installation, make_installation
 from tests.secrets.providers.contract import VaultWorld
 from tests.servers.authority import Authority
 from tests.servers.azure import TENANT, Entra, KeyVault, Stored
+from tests.servers.process import private_folder
 
 CLIENT = "5f7b8b1e-0000-4000-8000-0000000000c1"
 PASSWORD = "a-client-secret"
@@ -132,3 +136,20 @@ def fill(vault: KeyVault, mesh: Installation, count: int) -> None:
         ref = f"secret://many/{number}"
         tags = {"identitymesh-ref": ref, "identitymesh-installation": own}
         vault.secrets[entry_name(ref)] = [Stored(f"{number:032x}", "dmFsdWU=", tags, None, 1)]
+
+
+def main() -> None:
+    """A vault and its token authority in a process of their own; the first line of output is how one logs in there."""
+    folder = private_folder("keyvault")
+    azure = Azure.start(folder)
+    given = azure.settings(azure.vault())
+    shown = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(given).items()}
+    sys.stdout.write(json.dumps(shown) + "\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    azure.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

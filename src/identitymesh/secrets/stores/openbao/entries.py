@@ -59,9 +59,15 @@ class Entries:
         self._session = session
         self._kv = KvV2(adapter=session.adapter)
         self._system = SystemBackend(adapter=session.adapter)
-        self._installation = installation
+        self._ask_installation = installation
+        self._own_id = ""
         self._mount = session.place.mount
         self._prefix = session.place.prefix.strip("/")
+
+    def _installation(self) -> str:
+        """Its id never changes; to ask for it is a transaction, and every entry is compared with it."""
+        self._own_id = self._own_id or self._ask_installation()
+        return self._own_id
 
     def path(self, ref: str) -> str:
         """Where a ref is, below the mount."""

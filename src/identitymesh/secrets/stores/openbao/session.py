@@ -167,7 +167,8 @@ class Session:
         attempt = 0
         while True:
             attempt += 1
-            self._sleep(max(0.0, self._not_before - self._clock()))
+            if (pause := self._not_before - self._clock()) > 0:
+                self._sleep(pause)
             token = None if login else self._token if about_token else self.token()
             try:
                 response = once(token)
