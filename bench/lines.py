@@ -28,7 +28,7 @@ from identitymesh.storage.database import open_database
 from identitymesh.storage.secrets import SqlSecretRows
 
 PEOPLE = 20_000
-CREATES = 1_000
+CREATES = 5_000
 
 
 @dataclass(frozen=True, slots=True)

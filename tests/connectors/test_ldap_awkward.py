@@ -14,7 +14,8 @@ from identitymesh.connectors.catalogue import kind
 from identitymesh.connectors.contract import Modification, Page
 from identitymesh.connectors.facade import Facade
 from identitymesh.connectors.kinds.ldap import delta, reading
-from identitymesh.connectors.kinds.ldap.ber import PostReadAnswer
+from identitymesh.connectors.kinds.ldap.ber import post_read
+from identitymesh.connectors.kinds.ldap.session import Session
 from identitymesh.connectors.outcomes import Verdict
 from identitymesh.errors import (
     ConnectionLost,
@@ -614,10 +615,9 @@ def test_an_answer_that_is_lost_leaves_no_duplicate(branch: Branch) -> None:
 def test_an_answer_to_a_create_that_cannot_be_read_is_a_lost_one(
     branch: Branch, opened: Facade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answered: Any = PostReadAnswer.decodeControlValue
     for broken in (b"", b"\x64", b"\x64\x05\x04\x01a", b"\x64\x03\x04\x09a", b"\x64\x02\x04\x00"):
         with monkeypatch.context() as patched:
-            patched.setattr(PostReadAnswer, "decodeControlValue", lambda self, _, broken=broken: answered(self, broken))
+            patched.setattr(f"{Session.__module__}.post_read", lambda _, broken=broken: post_read(broken))
             with pytest.raises(ConnectionLost, match="whether it was carried out is unknown"):
                 opened.create("user", new(branch, f"u{len(branch.entries())}"))
     assert len(opened.lookup("user", "uid", "u0")) == 1

@@ -33,7 +33,7 @@ REVEALS: dict[str, tuple[int, str]] = {
     "connectors/kinds/sql/opening.py::connect_postgres": (1, "to the PostgreSQL driver, in the call that logs in"),
     "connectors/kinds/sql/passwords.py::_verifier": (1, "to libpq, which makes a SCRAM verifier of it"),
     "connectors/scrubbing.py::scrub": (1, "taken out of an answer that repeats it"),
-    "runs/initial.py::create": (1, "to the target that makes the account with it, stored before"),
+    "runs/initial.py::attributes": (1, "to the target that makes the account with it, stored before"),
     "secrets/age.py::_parse": (1, "to pyrage, which reads the identity"),
     "secrets/age_scrypt.py::_mac": (1, "the key of an age file, to HKDF"),
     "secrets/age_scrypt.py::_payload": (1, "the key of an age file, to HKDF"),

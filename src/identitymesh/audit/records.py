@@ -57,6 +57,7 @@ def person_record(
     *,
     actor: str,
     run: str | None = None,
+    outcome: str = DONE,
     before: Mapping[str, Value] | None = None,
     after: Mapping[str, Value] | None = None,
     **details: Any,
@@ -67,7 +68,7 @@ def person_record(
         payload["before"] = before
     if after is not None:
         payload["after"] = after
-    return Record(action, identity, actor, run=run, payload=payload)
+    return Record(action, identity, actor, outcome, run, payload)
 
 
 def encode_payload(payload: Mapping[str, Any]) -> str:

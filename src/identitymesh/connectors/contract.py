@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
+from identitymesh.errors import ConnectorError
 from identitymesh.model.attributes import Attributes, Value
 from identitymesh.redaction import Secret
 
@@ -166,6 +167,18 @@ class CreateOp(Protocol):
     """
 
     def create(self, object_class: str, attributes: Attributes) -> Entry: ...
+
+
+@runtime_checkable
+class CreateManyOp(Protocol):
+    """Can have several creates under way at once, on one connection.
+
+    Answers what became of each in the order of ``wanted``: what :class:`CreateOp` answers, or the error that it would
+    raise. ``wanted`` is asked for the next when there is room, and may end at any time; what it gave must be answered.
+    When the connection breaks, everything under way has the same error, and the answers end.
+    """
+
+    def create_many(self, object_class: str, wanted: Iterator[Attributes]) -> Iterator[Entry | ConnectorError]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from identitymesh.connectors.contract import (
     AttributeInfo,
     ChangePasswordOp,
     Connector,
+    CreateManyOp,
     CreateOp,
     CredentialSource,
     DeleteOp,
@@ -48,6 +49,7 @@ from identitymesh.connectors.contract import (
     TestReport,
     UpdateOp,
 )
+from identitymesh.connectors.creating import NOT_CARRIED_OUT, create_many
 from identitymesh.connectors.outcomes import Verdict, WriteOutcome
 from identitymesh.connectors.patience import Patience
 from identitymesh.errors import (
@@ -55,19 +57,17 @@ from identitymesh.errors import (
     ConnectorMisconfigured,
     CredentialRefused,
     KeyringError,
+    MeshError,
     ObjectChanged,
     ObjectMissing,
     ObjectRefused,
     SecretError,
-    Throttled,
     TimedOut,
-    Unreachable,
 )
 from identitymesh.model.attributes import Attributes, Value, same
 from identitymesh.redaction import Secret
 
 _ANY: Final = (ConnectorError,)
-_NOT_CARRIED_OUT: Final = (Unreachable, Throttled)  # what proves that a create did not happen
 _RENEWALS: Final = 10  # rotations that may overtake one login; each try sends a version that was never sent before
 _ROUNDS: Final = 3  # how often a write looks again when the object changed between its read and its write
 _CANNOT: Final[dict[type, str]] = {
@@ -215,9 +215,23 @@ class Facade:
         """
         operation = self._need(CreateOp)
         created = self._repeat(
-            "creating an object", lambda: operation.create(object_class, attributes), _NOT_CARRIED_OUT
+            "creating an object", lambda: operation.create(object_class, attributes), NOT_CARRIED_OUT
         )
         return self._sound(created)
+
+    def create_many(self, object_class: str, wanted: Iterator[Attributes]) -> Iterator[Entry | MeshError]:
+        """What :meth:`create` answers or raises for each, in their order; several may be under way at once.
+
+        ``wanted`` is asked for the next as soon as it can be sent, and whatever it gave has an outcome. Never raises.
+        """
+        several = self._connector if isinstance(self._connector, CreateManyOp) else None
+        return create_many(
+            wanted,
+            alone=lambda attributes: self.create(object_class, attributes),
+            together=None if several is None else lambda following: several.create_many(object_class, following),
+            take=self._next_answer,
+            sound=self._sound,
+        )
 
     def write(
         self, object_class: str, key: str, change: Modification, *, expected: Attributes, desired: Attributes
@@ -323,6 +337,12 @@ class Facade:
         if fault is None:
             return entry
         raise ObjectRefused(f"{self._title} gave an object that cannot be taken over: {fault}", connector=self.name)
+
+    def _next_answer(self, answers: Iterator[Entry | ConnectorError]) -> Entry | ConnectorError | None:
+        answer = self._once("creating objects", lambda: next(answers, None))
+        if isinstance(answer, ConnectorError):
+            answer.connector = answer.connector or self.name
+        return answer
 
     def _need(self, operation: type[Operation]) -> Operation:
         able = self._able.get(operation)

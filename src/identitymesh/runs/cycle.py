@@ -33,13 +33,14 @@ from identitymesh.runs.contract import (
 )
 from identitymesh.runs.dates import Trusted, trusted
 from identitymesh.runs.definitions import Current
-from identitymesh.runs.exports import ExportWork, export
+from identitymesh.runs.exports import export
 from identitymesh.runs.imports import Imported, Work, evaluate_due, import_objects, refresh
 from identitymesh.runs.keeping import kept, wait_for
 from identitymesh.runs.planning import make_plan, release
 from identitymesh.runs.recording import Recorded, log_end, summary
 from identitymesh.runs.reports import ExportReport, ImportReport, Progress
 from identitymesh.runs.review_contract import ReviewStore
+from identitymesh.runs.sending import ExportWork
 from identitymesh.secrets.initial import InitialPasswords
 from identitymesh.secrets.resolver import ConnectorSecrets, RunCredentials
 from identitymesh.secrets.store import SecretStore

@@ -4,106 +4,57 @@ A row is marked *sending* before its call. After a kill the next run finds the m
 updates, disables and deletes are guarded and may be repeated; a create whose answer was
 lost is looked up by ``correlate`` and adopted. A process that stood still for longer
 than its lease lives sends nothing more.
+
+While a chunk is sent, one thread records the chunk before it and marks the one after it.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self, TypeVar
 
-from identitymesh.audit import Record, person_record
-from identitymesh.connectors.contract import Entry, LookupOp
 from identitymesh.connectors.facade import Facade
-from identitymesh.connectors.outcomes import Verdict
-from identitymesh.errors import (
-    AccountTaken,
-    ConnectionLost,
-    ConnectorError,
-    ConnectorMisconfigured,
-    CredentialRefused,
-    KeyringError,
-    LeaseLost,
-    MeshError,
-    ObjectError,
-    ObjectExists,
-    PermissionDenied,
-    SecretError,
-    StorageError,
-    Throttled,
-    TimedOut,
-    Unreachable,
-)
-from identitymesh.model.accounts import Account, Difference, attributes_of, differences, initial_of
-from identitymesh.model.attributes import digest, image
-from identitymesh.model.objects import ObjectId, StoredObject
-from identitymesh.pipeline import exporting
-from identitymesh.rules.join import key_text
-from identitymesh.rules.ruleset import RuleSet
-from identitymesh.runs.contract import Attempt, ExportStore, Issue, Lease, Result
-from identitymesh.runs.initial import Creates
-from identitymesh.runs.reports import ExportReport, Progress
-from identitymesh.secrets.initial import InitialPasswords
+from identitymesh.runs.contract import Attempt, Issue, Result
+from identitymesh.runs.reports import ExportReport
+from identitymesh.runs.sending import Exported, ExportWork, Sender
 
 CHUNK = 50  # rows at first, and at least
-LARGEST_CHUNK = 800
+LARGEST_CHUNK = 250  # up to three chunks are marked at once: what a kill leaves to be looked up
 BRISK = 0.5  # seconds: a chunk that took less is followed by one of twice as many rows
-# The target as a whole cannot be used: the rest waits for the next run.
-HOPELESS = (Unreachable, CredentialRefused, ConnectorMisconfigured, Throttled)
-LOST_IN_A_ROW = 3
-ANSWERED = "the target answers with an account that belongs to somebody else here"
-TAKEN = "the account with this person's correlate value belongs to somebody else here; it was not touched"
 
-
-@dataclass(frozen=True, slots=True)
-class ExportWork:
-    """What the export of one target needs."""
-
-    run_id: int
-    actor: str
-    connector: str
-    rules: RuleSet
-    names: dict[str, frozenset[str]]  # for each object class, the attributes that are kept of objects
-    exports: ExportStore
-    lease: Lease
-    progress: Progress
-    retry_parked: bool
-    passwords: InitialPasswords
-
-
-@dataclass(slots=True)
-class Exported:
-    done: Counter[str] = field(default_factory=Counter)
-    stale: int = 0
-    parked: int = 0
-    issues: list[Issue] = field(default_factory=list)
-    stopped_by: MeshError | None = None
+Done = TypeVar("Done")
 
 
 def export(work: ExportWork, facade: Facade) -> tuple[ExportReport, list[Issue]]:
-    """Send everything that is released. Never raises for one object; a target that cannot be used ends it in words."""
+    """Send everything that is released. Never raises for one object; a target that cannot be used ends it in words.
+
+    Raises:
+        LeaseLost, StorageError: nothing more was sent once that was known; the next run finds out what was.
+    """
     total = Exported()
-    sender = _Sender(work, facade, total)
-    after, size = (-1, ""), CHUNK
     waiting = work.exports.waiting(work.connector, work.rules.frozen)
-    sent = 0
-    while total.stopped_by is None:
-        begun = time.monotonic()
-        attempts = work.exports.begin(
-            work.connector, after, size, work.rules.frozen, parked=work.retry_parked, lease=work.lease
-        )
-        if not attempts:
-            break
-        last = attempts[-1].account
-        after = (last.identity_id, last.object)
-        results, untried = sender.chunk(attempts)
-        work.exports.record(results, work.rules.version, work.lease)
-        work.exports.put_back(untried, work.lease)
-        sent += len(results)
-        work.progress("export", work.connector, sent, max(waiting, sent))
-        brisk = time.monotonic() - begun < BRISK
-        size = min(size * 2, LARGEST_CHUNK) if brisk else max(size // 2, CHUNK)
+    with _Desk(work) as desk:
+        sender = Sender(work, facade, total, desk.in_order)
+        size, brisk, sent = CHUNK, False, 0
+        marked = desk.mark(size)
+        while attempts := marked.result():
+            begun = time.monotonic()
+            ahead = desk.mark(size) if brisk else None
+            results, untried = sender.chunk(attempts)
+            desk.record(results, untried)
+            sent += len(results)
+            work.progress("export", work.connector, sent, max(waiting, sent))
+            if total.stopped_by is not None:
+                desk.record([], ahead.result() if ahead else [])
+                break
+            brisk = time.monotonic() - begun < BRISK
+            if not brisk:
+                desk.wait()  # a chunk that is marked already is not sent long after the lease was seen to be ours
+            size = min(size * 2, LARGEST_CHUNK) if brisk else max(size // 2, CHUNK)
+            marked = ahead or desk.mark(size)
+        desk.wait()
     error = total.stopped_by
     report = ExportReport(
         work.connector,
@@ -118,267 +69,60 @@ def export(work: ExportWork, facade: Facade) -> tuple[ExportReport, list[Issue]]
     return report, total.issues
 
 
-class _Sender:
-    """Sends attempts one by one, in order, and says what came of each."""
+class _Desk:
+    """Marks and records in a thread of its own, in the order of the calls; after a failure it does nothing more."""
 
-    def __init__(self, work: ExportWork, facade: Facade, total: Exported) -> None:
+    def __init__(self, work: ExportWork) -> None:
         self._work = work
-        self._facade = facade
-        self._total = total
-        self._lost = 0
-        self._creates = Creates(work.passwords, work.run_id)
-        self._linked: dict[tuple[str, str], int] = {}  # (object class, key): whose account it became just now
-        self._made: dict[tuple[str, str], Attempt] = {}  # those of them in this chunk that may be somebody's already
-        self._managed = {rule.name: rule.managed for several in work.rules.projections.values() for rule in several}
+        self._after = (-1, "")
+        self._failure: BaseException | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="export-desk")
 
-    def chunk(self, attempts: Sequence[Attempt]) -> tuple[list[Result], list[Attempt]]:
-        """What came of each, and those that were not tried."""
-        results: dict[tuple[int, str, str], Result] = {}
-        try:
-            self._creates.prepare(attempts)
-        except (SecretError, KeyringError, StorageError) as error:
-            self._stop(error)
-            return [], list(attempts)
-        for attempt in attempts:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def in_order(self) -> bool:
+        """Whether nothing has failed: the lease is ours as far as anybody knows, and the database writes."""
+        return self._failure is None
+
+    def mark(self, size: int) -> Future[list[Attempt]]:
+        """The next rows, marked as *sending* and committed before anybody gets to see them."""
+        return self._submit(lambda: self._mark(size))
+
+    def _mark(self, size: int) -> list[Attempt]:
+        work = self._work
+        attempts = work.exports.begin(
+            work.connector, self._after, size, work.rules.frozen, parked=work.retry_parked, lease=work.lease
+        )
+        if attempts:
+            last = attempts[-1].account
+            self._after = (last.identity_id, last.object)
+        return attempts
+
+    def record(self, results: Sequence[Result], untried: Sequence[Attempt]) -> None:
+        """What came of a chunk."""
+        self._submit(lambda: self._record(results, untried))
+
+    def wait(self) -> None:
+        """Until all of it is done. Raises what went wrong."""
+        self._submit(lambda: None).result()
+
+    def _record(self, results: Sequence[Result], untried: Sequence[Attempt]) -> None:
+        work = self._work
+        work.exports.record(results, work.rules.version, work.lease)
+        work.exports.put_back(untried, work.lease)
+
+    def _submit(self, action: Callable[[], Done]) -> Future[Done]:
+        def act() -> Done:
+            if self._failure is not None:
+                raise self._failure
             try:
-                results[attempt.account.place] = self._one(attempt)
-                self._lost = 0
-            except (*HOPELESS, SecretError, KeyringError, StorageError, LeaseLost) as error:
-                self._stop(error)
-            except ConnectorError as error:
-                results[attempt.account.place] = self._without_answer(attempt, error)
-            if self._total.stopped_by is not None:
-                break
-        self._refuse_taken(results)
-        untried = [one for one in attempts if one.account.place not in results]
-        self._creates.drop(untried)
-        return list(results.values()), untried
-
-    def _refuse_taken(self, results: dict[tuple[int, str, str], Result]) -> None:
-        """Creates that were answered with an account which is somebody else's here already: asked for all at once."""
-        owners = self._work.exports.owners(self._work.connector, list(self._made)) if self._made else {}
-        for place, owner in owners.items():
-            attempt = self._made[place]
-            if owner != attempt.account.identity_id:
-                self._linked[place] = owner
-                self._total.done["create"] -= 1
-                self._creates.forget([attempt])
-                results[attempt.account.place] = self._refused(
-                    attempt, AccountTaken(ANSWERED, connector=self._work.connector)
-                )
-        self._made.clear()
-
-    def _stop(self, error: MeshError) -> None:
-        self._total.stopped_by = error
-        self._total.issues.append(Issue(self._work.connector, "", error.code, str(error)))
-
-    def _without_answer(self, attempt: Attempt, error: ConnectorError) -> Result:
-        """Nobody knows whether it was done; three in a row, and the target is left alone until the next run."""
-        account = attempt.account
-        self._lost += 1
-        if self._lost >= LOST_IN_A_ROW:
-            self._stop(error)
-        self._note(attempt, error)
-        return self._result(attempt, lambda row: exporting.failed(row, account, error.code, str(error)), error=error)
-
-    def _one(self, attempt: Attempt) -> Result:
-        self._work.lease.assert_live()
-        try:
-            if attempt.account.kind == "create":
-                return self._create(attempt)
-            return self._delete(attempt) if attempt.account.kind == "delete" else self._change(attempt)
-        except (ConnectionLost, TimedOut, *HOPELESS):
-            raise
-        except (ObjectError, PermissionDenied) as error:
-            return self._refused(attempt, error)
-
-    def _refused(self, attempt: Attempt, error: ConnectorError) -> Result:
-        self._total.parked += 1
-        self._note(attempt, error)
-        account, code, reason = attempt.account, error.code, str(error)
-        return self._result(attempt, lambda row: exporting.refused(row, account, code, reason), error=error)
-
-    # -- the three things that can be done ---------------------------------------
-
-    def _create(self, attempt: Attempt) -> Result:
-        account = attempt.account
-        if attempt.recovering and (existing := self._lookup(account)) is not None:
-            if account.status == "sending":
-                return self._complete(attempt, existing)
-            self._creates.forget([attempt])
-            return self._stale(attempt, existing)
-        self._work.lease.assert_live()  # no guard at the target: whoever took over may have made it
-        try:
-            entry = self._creates.create(self._facade, attempt)
-        except ObjectExists:
-            existing = self._lookup(account)
-            if existing is None:
+                return action()
+            except BaseException as failure:
+                self._failure = failure
                 raise
-            return self._stale(attempt, existing)  # somebody made it meanwhile: looked at before it is changed
-        place = (account.object, entry.key)
-        try:
-            self._claim(account, place, self._linked.get(place), ANSWERED)
-        except AccountTaken:
-            self._creates.forget([attempt])
-            raise
-        self._made[place] = attempt
-        return self._written(attempt, entry)
 
-    def _claim(self, account: Account, place: tuple[str, str], owner: int | None, otherwise: str) -> None:
-        """One account at the target is the account of one person: nobody else's is linked, let alone written to.
-
-        Raises:
-            AccountTaken: it belongs to somebody else here.
-        """
-        if owner not in (None, account.identity_id):
-            raise AccountTaken(otherwise, connector=account.connector)
-        self._linked[place] = account.identity_id
-
-    def _lookup(self, account: Account) -> Entry | None:
-        attribute = self._work.rules.correlate_of(account.connector, account.object)
-        if attribute is None or account.correlate is None or not self._facade.offers(LookupOp):
-            return None
-        wanted = attributes_of(account.desired).get(attribute, account.correlate)
-        found = self._facade.lookup(account.object, attribute, wanted)
-        if len(found) > 1:
-            raise ObjectExists(
-                f"{len(found)} accounts carry {attribute} of this person; none was touched",
-                hint="Remove all but one at the target; the next full run takes the one that is left.",
-                connector=account.connector,
-            )
-        if found:
-            place = (account.object, found[0].key)
-            owner = self._linked.get(place) or self._work.exports.owners(account.connector, [place]).get(place)
-            self._claim(account, place, owner, TAKEN)
-        return found[0] if found else None
-
-    def _complete(self, attempt: Attempt, entry: Entry) -> Result:
-        """A create whose answer was lost: adopt it, and see to it that it holds what was sent."""
-        account = attempt.account
-        managed = self._managed[account.rule]
-        current = {name: value for name, value in entry.attributes.items() if name in managed}
-        outcome = self._facade.write(
-            account.object,
-            entry.key,
-            exporting.whole(account),
-            expected=current,
-            desired=attributes_of(account.desired),
-        )
-        if outcome.verdict in (Verdict.DONE, Verdict.WRITTEN):
-            return self._written(attempt, outcome.entry or entry)
-        return self._stale(attempt, outcome.entry or entry)
-
-    def _change(self, attempt: Attempt) -> Result:
-        account = attempt.account
-        outcome = self._facade.write(
-            account.object,
-            _key(account),
-            exporting.modification(account),
-            expected=attributes_of(exporting.expected(account)),
-            desired=attributes_of(account.desired),
-        )
-        if outcome.verdict is Verdict.MISSING:
-            return self._missing(attempt)
-        if outcome.verdict is Verdict.STALE and outcome.entry is not None:
-            return self._stale(attempt, outcome.entry)
-        return self._written(attempt, outcome.entry)
-
-    def _delete(self, attempt: Attempt) -> Result:
-        account = attempt.account
-        held = attributes_of(exporting.expected(account))
-        outcome = self._facade.remove(account.object, _key(account), expected=held)
-        if outcome.verdict is Verdict.STALE and outcome.entry is not None:
-            return self._stale(attempt, outcome.entry)
-        self._total.done["delete"] += 1
-        removed = ObjectId(account.connector, account.object, _key(account))
-        return self._result(attempt, exporting.gone, removed=removed)
-
-    # -- what came of it ---------------------------------------------------------
-
-    def _written(self, attempt: Attempt, entry: Entry | None) -> Result:
-        account = attempt.account
-        managed = self._managed[account.rule]
-        self._total.done[str(account.kind)] += 1
-        return self._result(attempt, lambda row: exporting.written(row, account, entry, managed), entry=entry)
-
-    def _stale(self, attempt: Attempt, entry: Entry) -> Result:
-        managed = self._managed[attempt.account.rule]
-        self._total.stale += 1
-        message = "the account is not what the plan was made from; it was left alone and is planned anew"
-        self._issue(attempt, "object-changed", message)
-        return self._result(attempt, lambda row: exporting.found(row, entry, managed), entry=entry, outcome="stale")
-
-    def _missing(self, attempt: Attempt) -> Result:
-        self._total.stale += 1
-        self._issue(attempt, "object-missing", "the account is gone at the target; it is planned anew")
-        account = attempt.account
-        removed = ObjectId(account.connector, account.object, account.key or "")
-        return self._result(attempt, exporting.gone, removed=removed, outcome="stale")
-
-    def _note(self, attempt: Attempt, error: ConnectorError) -> None:
-        self._issue(attempt, error.code, str(error))
-
-    def _issue(self, attempt: Attempt, code: str, message: str) -> None:
-        subject = attempt.anchor or str(attempt.account.identity_id)
-        self._total.issues.append(Issue(self._work.connector, subject, code, message))
-
-    def _result(
-        self,
-        attempt: Attempt,
-        change: Callable[[Account], Account],
-        *,
-        entry: Entry | None = None,
-        removed: ObjectId | None = None,
-        outcome: str = "done",
-        error: ConnectorError | None = None,
-    ) -> Result:
-        event = self._event(attempt, "failed" if error else outcome, error.code if error else None)
-        stored = self._stored(attempt.account, entry) if entry is not None else None
-        return Result(change, attempt.account.place, stored, removed if self._keeps(attempt.account) else None, event)
-
-    def _keeps(self, account: Account) -> bool:
-        """Objects of pure targets are kept as written; those of connectors that are read too come by import."""
-        place = (account.connector, account.object)
-        return place not in self._work.rules.joins and place not in self._work.rules.flows
-
-    def _stored(self, account: Account, entry: Entry) -> StoredObject | None:
-        if not self._keeps(account):
-            return None
-        names: Collection[str] = self._work.names.get(account.object, frozenset())
-        attributes = {name: value for name, value in entry.attributes.items() if name in names}
-        correlate = self._work.rules.correlate_of(account.connector, account.object)
-        return StoredObject(
-            ObjectId(account.connector, account.object, entry.key),
-            attributes,
-            digest(image(attributes)),
-            "aside",
-            correlate=key_text(attributes.get(correlate)) if correlate else None,
-        )
-
-    def _event(self, attempt: Attempt, outcome: str, code: str | None) -> Record:
-        account = attempt.account
-        changed = differences(account.known, account.desired)
-        if account.kind == "create":  # and what is written once; a password is nowhere but in its secret
-            changed += [Difference(name, None, value) for name, value in initial_of(account).values.items()]
-        details = {"code": code} if code else {}
-        event = person_record(
-            f"account.{account.kind}",
-            str(account.identity_id),
-            actor=self._work.actor,
-            run=str(self._work.run_id),
-            before={one.name: one.before for one in changed if one.before is not None},
-            after={one.name: one.after for one in changed if one.after is not None},
-            connector=account.connector,
-            object=account.object,
-            anchor=attempt.anchor,
-            rule=account.rule,
-            **details,
-        )
-        return Record(event.action, event.subject, event.actor, outcome, event.run, event.payload)
-
-
-def _key(account: Account) -> str:
-    """How the target names the account; what is known to be there has a name."""
-    if account.key is None:
-        raise ObjectError("the account has no key at the target", connector=account.connector)
-    return account.key
+        return self._thread.submit(act)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from identitymesh.connectors.contract import Entry
 from identitymesh.connectors.facade import Facade
 from identitymesh.connectors.scrubbing import scrub
-from identitymesh.errors import ConnectionLost, ConnectorError, TimedOut
+from identitymesh.errors import ConnectionLost, ConnectorError, MeshError, TimedOut
 from identitymesh.model.accounts import attributes_of, initial_of
+from identitymesh.model.attributes import Attributes
 from identitymesh.redaction import Secret
 from identitymesh.runs.contract import Attempt
 from identitymesh.secrets.initial import InitialPasswords, generate, reference
@@ -35,29 +36,46 @@ class Creates:
 
     def create(self, facade: Facade, attempt: Attempt) -> Entry:
         """Create the account with what it should hold and what is written once. Raises like ``Facade.create``."""
+        made: Entry | MeshError
+        try:
+            made = facade.create(attempt.account.object, self.attributes(attempt))
+        except ConnectorError as error:
+            made = error
+        return self.answered(attempt, made)
+
+    def attributes(self, attempt: Attempt) -> Attributes:
+        """What the account should hold and what is written once.
+
+        Raises:
+            SecretError, KeyringError, StorageError: its password cannot be stored.
+        """
         account = attempt.account
         values, passwords = initial_of(account)
         attributes = {**attributes_of(account.desired), **values}
         if not passwords:
-            return facade.create(account.object, attributes)
-        password = self._password(attempt)
-        try:
-            return facade.create(account.object, attributes | dict.fromkeys(passwords, password.reveal_text()))
-        except ConnectorError as error:
-            if not isinstance(error, ConnectionLost | TimedOut):  # these two may have created it
+            return attributes
+        return attributes | dict.fromkeys(passwords, self._password(attempt).reveal_text())
+
+    def answered(self, attempt: Attempt, outcome: Entry | MeshError) -> Entry:
+        """What was made; raises what went wrong instead, without the password."""
+        if isinstance(outcome, Entry):
+            return outcome
+        password = self._made.get(_ref(attempt)) if _length(attempt) else None
+        if password is not None and isinstance(outcome, ConnectorError):
+            if not isinstance(outcome, ConnectionLost | TimedOut):  # these two may have created it
                 self.forget([attempt])
-            error.message = scrub([password], error.message)
-            error.hint = scrub([password], error.hint)
-            error.args = (error.message,)
-            raise
+            outcome.message = scrub([password], outcome.message)
+            outcome.hint = scrub([password], outcome.hint)
+            outcome.args = (outcome.message,)
+        raise outcome
 
     def _password(self, attempt: Attempt) -> Secret:
         ref = _ref(attempt)
         if ref not in self._made:
             made = generate(_length(attempt))
             self._keeper.keep({ref: made}, self._run)
-            return made
-        return self._made.pop(ref)
+            self._made[ref] = made
+        return self._made[ref]
 
     def drop(self, attempts: Iterable[Attempt]) -> None:
         """Nothing was created with these passwords."""
@@ -65,7 +83,10 @@ class Creates:
 
     def forget(self, attempts: Iterable[Attempt]) -> None:
         """The account at the target is not the one that was sent, whenever that was."""
-        self._keeper.drop(_ref(one) for one in attempts if _length(one))
+        refs = [_ref(one) for one in attempts if _length(one)]
+        self._keeper.drop(refs)
+        for ref in refs:
+            self._made.pop(ref, None)
 
 
 def _length(attempt: Attempt) -> int:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
 
 from identitymesh.runs.contract import Attempt, Lease, Result
+from identitymesh.storage.bulk import update_rows
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
 from identitymesh.storage.mesh import SqlMeshTransaction
 from identitymesh.storage.plans import thawed
-from identitymesh.storage.rows import account_value, chunks
+from identitymesh.storage.rows import ACCOUNT_FIELDS, account_value, chunks
 from identitymesh.storage.tables import mesh as m
 
 _ACCOUNT = m.account.c
+_PLACE = ACCOUNT_FIELDS[:3]
 _SETTLED_BY_IMPORT = ("account-ambiguous", "account-taken")  # only the target's next import can change these
 
 
@@ -32,7 +35,7 @@ class SqlExports:
             again = and_(_ACCOUNT.status == "parked", func.coalesce(_ACCOUNT.error_code, "").not_in(_SETTLED_BY_IMPORT))
             states = or_(states, again)
         query = (
-            select(m.account, m.identity.c.anchor)
+            select(*(_ACCOUNT[name] for name in ACCOUNT_FIELDS), m.identity.c.anchor)
             .join(m.identity, m.identity.c.id == _ACCOUNT.identity_id)
             .where(*_released(connector, frozen), states, tuple_(_ACCOUNT.identity_id, _ACCOUNT.object) > after)
             .order_by(_ACCOUNT.identity_id, _ACCOUNT.object)
@@ -41,13 +44,12 @@ class SqlExports:
         )
         with self._database.write() as connection:
             assert_held(connection, lease)
-            rows = list(connection.execute(query))
+            rows: list[Any] = list(connection.execute(query))
             # Parked creates too: the reason may have been that a lookup found accounts of this person.
             attempts = [Attempt(account_value(row), row.anchor, row.status != "idle") for row in rows]
-            places = [one.account.place for one in attempts]
-            if places:
-                mine = tuple_(_ACCOUNT.identity_id, _ACCOUNT.connector, _ACCOUNT.object).in_(places)
-                connection.execute(update(m.account).where(mine).values(status="sending"))
+            update_rows(
+                connection, m.account, _PLACE, ("status",), [("sending", *one.account.place) for one in attempts]
+            )
         return attempts
 
     def record(self, results: Sequence[Result], ruleset: int, lease: Lease) -> None:
@@ -70,17 +72,12 @@ class SqlExports:
 
     def put_back(self, attempts: Sequence[Attempt], lease: Lease) -> None:
         """Rows that were marked and not tried are what they were before: idle, parked, or without an answer."""
-        by_status: dict[str, list[tuple[int, str, str]]] = {}
-        for one in attempts:
-            by_status.setdefault(one.account.status, []).append(one.account.place)
-        by_status.pop("sending", None)
-        if not by_status:
+        before = [(one.account.status, *one.account.place) for one in attempts if one.account.status != "sending"]
+        if not before:
             return
         with self._database.write() as connection:
             assert_held(connection, lease)
-            for status, places in by_status.items():
-                mine = tuple_(_ACCOUNT.identity_id, _ACCOUNT.connector, _ACCOUNT.object).in_(places)
-                connection.execute(update(m.account).where(mine).values(status=status))
+            update_rows(connection, m.account, _PLACE, ("status",), before)
 
     def waiting(self, connector: str, frozen: Collection[str]) -> int:
         query = select(func.count()).select_from(m.account).where(*_released(connector, frozen))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
@@ -16,6 +17,7 @@ from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.storage.bulk import BoundMoment
 
 ACCOUNT_FIELDS = Account._fields  # the columns have the names of the fields; the first three are the key
+_account_fields = attrgetter(*ACCOUNT_FIELDS)
 
 Item = TypeVar("Item")
 
@@ -87,4 +89,4 @@ def identity_row(one: Identity, ruleset: int, bound: Bound, now: BoundMoment | N
 
 
 def account_value(row: Row[Any]) -> Account:
-    return Account._make([getattr(row, name) for name in ACCOUNT_FIELDS])
+    return Account._make(_account_fields(row))

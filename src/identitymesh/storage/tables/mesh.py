@@ -172,8 +172,9 @@ Index("ix_account_correlate", account.c.connector, account.c.object, account.c.c
 Index(
     "ix_account_pending",
     account.c.connector,
-    account.c.kind,
     account.c.identity_id,
+    account.c.object,
+    account.c.kind,
     sqlite_where=account.c.kind.is_not(None),
     postgresql_where=account.c.kind.is_not(None),
 )

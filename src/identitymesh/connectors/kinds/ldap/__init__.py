@@ -32,11 +32,12 @@ time limit of the server, or a referral to another server, makes it incomplete: 
 believed gone then. Give the login a size limit that fits, or set `page_size`.
 
 **Writing.** A new entry needs `dn`, whose values `EscapeDN` prepares, and `objectClass`.
-When `dn` changes the entry is renamed or moved. An update changes only what differs, value
-by value where an attribute has many. It is refused if somebody else changed the entry since
-it was read: by an assertion of `entryCSN` (RFC 4528) where the server has that, else by
-removing exactly the values that were read; renames and deletions have only the reading before
-them to guard them there.
+Up to `adds_at_once` of them are under way at once on one connection; when it breaks, all of
+these are without an answer, and looked up by the next run. When `dn` changes the entry is
+renamed or moved. An update changes only what differs, value by value where an attribute has
+many. It is refused if somebody else changed the entry since it was read: by an assertion of
+`entryCSN` (RFC 4528) where the server has that, else by removing exactly the values that were
+read; renames and deletions have only the reading before them to guard them there.
 
 **Delta runs** need `watermark: entryCSN` (or `modifyTimestamp`, which has whole seconds).
 They do not see who is gone: `full_schedule` is for that.

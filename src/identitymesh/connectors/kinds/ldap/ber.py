@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ldap.controls import RequestControl, ResponseControl
+from ldap.controls import RequestControl
 
 POST_READ: Final = "1.3.6.1.1.13.2"
 
@@ -27,24 +27,31 @@ class PostReadRequest(RequestControl):  # type: ignore[misc]  # the library has 
         super().__init__(POST_READ, criticality=True, encodedControlValue=_element(_SEQUENCE, body))
 
 
-class PostReadAnswer(ResponseControl):  # type: ignore[misc]  # as above
-    """``dn`` and ``attributes`` of the entry."""
+def post_read(encoded: bytes) -> tuple[str, dict[str, list[bytes]]]:
+    """DN and attributes of the entry in the answer.
 
-    controlType = POST_READ  # noqa: N815  name of the library
-    dn = ""
-    attributes: dict[str, list[bytes]]
-
-    def decodeControlValue(self, encoded: bytes) -> None:  # noqa: N802  name of the library
-        (entry,) = _elements(encoded)
-        dn, attributes = _elements(entry)
-        self.dn = dn.decode()
-        self.attributes = {}
-        for attribute in _elements(attributes):
-            name, values = _elements(attribute)
-            self.attributes[name.decode()] = _elements(values)
-
-
-ANSWERS: Final = {POST_READ: PostReadAnswer}
+    Raises:
+        ValueError, IndexError: this is no such answer.
+    """
+    at, end = _content(encoded, 0)
+    at, dn_end = _content(encoded, at)
+    dn = encoded[at:dn_end].decode()
+    at, attributes_end = _content(encoded, dn_end)
+    found: dict[str, list[bytes]] = {}
+    while at < attributes_end:
+        at, _ = _content(encoded, at)
+        at, name_end = _content(encoded, at)
+        values = found[encoded[at:name_end].decode()] = []
+        at, values_end = _content(encoded, name_end)
+        while at < values_end:
+            at, value_end = _content(encoded, at)
+            values.append(encoded[at:value_end])
+            at = value_end
+        if at != values_end:
+            raise ValueError("the answer to a change does not fit together")
+    if not at == attributes_end == end == len(encoded):
+        raise ValueError("the answer to a change is cut short")
+    return dn, found
 
 
 def _element(tag: int, content: bytes) -> bytes:
@@ -55,19 +62,12 @@ def _element(tag: int, content: bytes) -> bytes:
     return bytes((tag, 0x80 | len(length))) + length + content
 
 
-def _elements(content: bytes) -> list[bytes]:
-    """The contents of the elements that stand one after the other; tags are of no interest here."""
-    found: list[bytes] = []
-    at, end = 0, len(content)
-    while at < end:
-        size = content[at + 1]
-        at += 2
-        if size & 0x80:
-            count = size & 0x7F
-            size = int.from_bytes(content[at : at + count], "big")
-            at += count
-        found.append(content[at : at + size])
-        at += size
-    if at != end:
-        raise ValueError("the answer to a change is cut short")
-    return found
+def _content(encoded: bytes, at: int) -> tuple[int, int]:
+    """Where the content of the element that begins there begins, and where it ends; tags are of no interest here."""
+    size = encoded[at + 1]
+    at += 2
+    if size & 0x80:
+        count = size & 0x7F
+        size = int.from_bytes(encoded[at : at + count], "big")
+        at += count
+    return at, at + size

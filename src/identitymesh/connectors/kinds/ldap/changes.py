@@ -5,20 +5,21 @@ Everything is prepared as bytes: a change is the difference between what the ser
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import ldap
 
 from identitymesh.connectors.contract import Modification
 from identitymesh.connectors.kinds.ldap.entries import DN
-from identitymesh.connectors.kinds.ldap.names import Name, NotADn, fold, same_name, split
+from identitymesh.connectors.kinds.ldap.names import Name, NotADn, fold, own_pairs, same_name, split
 from identitymesh.connectors.kinds.ldap.subschema import Subschema
 from identitymesh.connectors.kinds.ldap.values import write
 from identitymesh.errors import ObjectRefused
 from identitymesh.model.attributes import Attributes, Value
 
+Parsed = TypeVar("Parsed")
 Step = tuple[int, str, list[bytes] | None]  # operation, attribute, values
 
 _MANY: Final = 20  # values from which an attribute is changed value by value where that is less
@@ -74,10 +75,10 @@ def addition(schema: Subschema, attributes: Attributes) -> tuple[str, list[tuple
     if wanted.dn is None:
         raise ObjectRefused("a new entry needs a dn", hint="Give dn among the attributes of the projection.")
     values = {primary: list(several) for primary, several in wanted.values.items() if several}
-    for attribute, value in checked_name(wanted.dn).pairs:
+    for attribute, value in _checked(own_pairs, wanted.dn):
         present = values.setdefault(schema.primary(attribute), [])
-        if fold(value) not in map(_folded, present):
-            present.append(value.encode())
+        if (encoded := value.encode()) not in present and fold(value) not in map(_folded, present):
+            present.append(encoded)
     named = [(wanted.spelling.get(primary, primary), several) for primary, several in values.items()]
     return wanted.dn, named
 
@@ -88,8 +89,12 @@ def checked_name(dn: str) -> Name:
     Raises:
         ObjectRefused: it is none.
     """
+    return _checked(split, dn)
+
+
+def _checked(parse: Callable[[str], Parsed], dn: str) -> Parsed:
     try:
-        return split(dn)
+        return parse(dn)
     except NotADn:
         raise ObjectRefused(
             "invalid dn: it is not a distinguished name (RFC 4514)",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,18 +29,26 @@ from identitymesh.connectors.kinds.ldap.failures import translate, translate_wri
 from identitymesh.connectors.kinds.ldap.filters import at_least, both, equals
 from identitymesh.connectors.kinds.ldap.names import NotADn, split
 from identitymesh.connectors.kinds.ldap.passwords import change_password
+from identitymesh.connectors.kinds.ldap.pipelining import Pipeline
 from identitymesh.connectors.kinds.ldap.reading import SCOPES, Ending, Request, Take, stream
-from identitymesh.connectors.kinds.ldap.session import Connection, Session
+from identitymesh.connectors.kinds.ldap.session import Answer, Connection, Session
 from identitymesh.connectors.kinds.ldap.settings import LdapObject, LdapSettings
 from identitymesh.connectors.kinds.ldap.values import write
 from identitymesh.connectors.kinds.ldap.watermarks import read_watermark, write_watermark
-from identitymesh.errors import ConnectionLost, ConnectorMisconfigured, ObjectMissing, ObjectRefused
+from identitymesh.errors import (
+    ConnectionLost,
+    ConnectorError,
+    ConnectorMisconfigured,
+    ObjectMissing,
+    ObjectRefused,
+)
 from identitymesh.model.attributes import Attributes, Value, values_of
 from identitymesh.redaction import Secret
 
 _ANYTHING = "(objectClass=*)"
 _READERS = 100
 _LOOKUP = 10  # entries; more than one is refused anyway
+_ADDING = partial(translate_write, what="adding an entry", creates=True)
 
 
 class LdapDirectory:
@@ -139,16 +149,30 @@ class LdapDirectory:
         return list(found.values())
 
     def create(self, object_class: str, attributes: Attributes) -> Entry:
+        add = self._addition(self._selected(object_class), attributes)
+        return self._created(add, self._session.change(add.send, _ADDING))
+
+    def create_many(self, object_class: str, wanted: Iterator[Attributes]) -> Iterator[Entry | ConnectorError]:
         selected = self._selected(object_class)
-        dn, values = addition(self._session.schema, attributes)
-        reader = self._reader(selected, list(attributes), CSN)
-        failed = partial(translate_write, what="adding an entry", creates=True)
-        controls = self._post_read(reader)
-        answer = self._session.change(lambda to: _int(to.add_ext(dn, values, serverctrls=controls)), failed)
-        created = self._answered(answer or self._at(dn, reader), reader)
-        if created is None:
-            raise ConnectionLost("adding an entry: it is not there any more just after it was made")
-        return created
+        adds: deque[_Addition | _Refusal] = deque()
+
+        def prepared() -> Iterator[_Addition | _Refusal]:
+            for attributes in wanted:
+                try:
+                    adds.append(self._addition(selected, attributes))
+                except ConnectorError as error:
+                    adds.append(_Refusal(error))
+                yield adds[-1]
+
+        pipeline = Pipeline(self._session, _ADDING, self._settings.adds_at_once)
+        for answer in pipeline.answers(prepared()):
+            add = adds.popleft()
+            if isinstance(add, _Refusal):
+                yield add.error
+            elif isinstance(answer, ConnectorError):
+                yield answer
+            else:
+                yield self._made(add, answer)
 
     def update(self, object_class: str, current: Entry, change: Modification) -> Entry:
         selected = self._selected(object_class)
@@ -185,6 +209,22 @@ class LdapDirectory:
         self._session.change(lambda to: _int(to.delete_ext(dn, serverctrls=guard)), failed)
 
     # -- parts of the above --------------------------------------------------------
+
+    def _addition(self, selected: LdapObject, attributes: Attributes) -> _Addition:
+        reader = self._reader(selected, list(attributes), CSN)
+        return _Addition(*addition(self._session.schema, attributes), reader, self._post_read(reader))
+
+    def _made(self, add: _Addition, answer: Answer) -> Entry | ConnectorError:
+        try:
+            return self._created(add, answer)
+        except ConnectorError as error:
+            return error
+
+    def _created(self, add: _Addition, answer: Answer) -> Entry:
+        created = self._answered(answer or self._at(add.dn, add.reader), add.reader)
+        if created is None:
+            raise ConnectionLost("adding an entry: it is not there any more just after it was made")
+        return created
 
     def _rename(self, dn: str, raw: Raw, moving: Rename, reader: EntryReader) -> tuple[str, Raw]:
         controls = [*self._guard(raw), *self._post_read(reader)]
@@ -286,6 +326,34 @@ class LdapDirectory:
                 hint=f"It has: {', '.join(self._settings.objects)}.",
             )
         return selected
+
+
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """A new entry, ready to be sent."""
+
+    dn: str
+    values: list[tuple[str, list[bytes]]]
+    reader: EntryReader
+    controls: list[PostReadRequest]
+
+    @property
+    def size(self) -> int:
+        return sum(len(one) for _, several in self.values for one in several)
+
+    def send(self, connection: Connection) -> int:
+        return _int(connection.add_ext(self.dn, self.values, serverctrls=self.controls))
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A new entry that cannot even be sent."""
+
+    error: ConnectorError
+    size: int = 0
+
+    def send(self, _: Connection) -> int:
+        raise self.error
 
 
 def _sound(made: Entry | BadEntry) -> Entry:

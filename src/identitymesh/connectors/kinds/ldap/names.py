@@ -50,6 +50,14 @@ def split(dn: str) -> Name:
     return Name(_join(parts[:1]), _join(parts[1:]), [(attribute, value) for attribute, value, _ in parts[0]])
 
 
+def own_pairs(dn: str) -> Sequence[tuple[str, str]]:
+    """Attributes and values of its own part. Raises like :func:`split`."""
+    parts = _parse(dn)
+    if not parts:
+        raise NotADn(dn)
+    return [(attribute, value) for attribute, value, _ in parts[0]]
+
+
 def same_name(one: str, other: str) -> bool:
     """Whether a directory would take both for the same: spelling, case and spaces do not matter.
 

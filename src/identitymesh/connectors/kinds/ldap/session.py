@@ -21,7 +21,7 @@ from ldap.controls import RequestControl
 from ldap.ldapobject import SimpleLDAPObject
 
 from identitymesh.connectors.contract import CredentialSource
-from identitymesh.connectors.kinds.ldap.ber import ANSWERS, POST_READ
+from identitymesh.connectors.kinds.ldap.ber import POST_READ, post_read
 from identitymesh.connectors.kinds.ldap.failures import translate, words
 from identitymesh.connectors.kinds.ldap.settings import LdapSettings
 from identitymesh.connectors.kinds.ldap.subschema import Subschema
@@ -31,6 +31,8 @@ from identitymesh.errors import ConnectionLost, ConnectorError, CredentialRefuse
 
 Result = TypeVar("Result")
 Translate = Callable[[ldap.LDAPError], ConnectorError]
+Answer = tuple[str, dict[str, list[bytes]]] | None  # DN and attributes that the post-read control gives
+Send = Callable[["Connection"], int]
 
 _IDLE: Final = 60.0  # seconds after which a connection is not trusted to be still there; servers hang up on idle ones
 _CIPHERS: Final = {  # of the two libraries that libldap is built with, beside the oldest protocol that is allowed
@@ -59,6 +61,10 @@ class Connection(SimpleLDAPObject):  # type: ignore[misc]  # the library has no 
         """
         return partial(self._l.result4, asked, 0, timeout, 0, 0, 0)
 
+    def answer(self, asked: int, timeout: float) -> dict[str, bytes]:
+        """The controls that come with the answer to a change, by object identifier, not decoded."""
+        return {name: value for name, _, value in self._l.result4(asked, 1, timeout, 0, 0, 0)[3]}
+
 
 class Session:
     """Opens connections, keeps one for single calls, and knows what the server can do. Close it."""
@@ -80,18 +86,28 @@ class Session:
 
     def call(self, action: Callable[[Connection], Result], failed: Translate) -> Result:
         """Do something on the kept connection; after a break the next call opens another one."""
-        if self._kept is not None and time.monotonic() - self._used > _IDLE:
-            self.close()
-        if self._kept is None:
-            self._kept = self._connect()
-        self._used = time.monotonic()
+        connection = self.ready()
         try:
-            return action(self._kept)
+            return action(connection)
         except ldap.LDAPError as error:
             failure = failed(error)
         if isinstance(failure, _BROKEN):
             self.close()
         raise failure
+
+    def ready(self) -> Connection:
+        """The kept connection, or another one where there is none, or it may have been hung up."""
+        if self._kept is not None and time.monotonic() - self._used > _IDLE:
+            self.close()
+        if self._kept is None:
+            self._kept = self._connect()
+        self._used = time.monotonic()
+        return self._kept
+
+    def keeps(self, connection: Connection) -> bool:
+        """Whether this connection is in use still: a call in between may have found it broken."""
+        self._used = time.monotonic()
+        return self._kept is connection
 
     def find(
         self, base: str, scope: int, filter_text: str, names: Sequence[str], failed: Translate, *, most: int = 0
@@ -118,21 +134,20 @@ class Session:
 
         return self.call(action, failed)
 
-    def change(self, send: Callable[[Connection], int], failed: Translate) -> tuple[str, dict[str, list[bytes]]] | None:
+    def change(self, send: Send, failed: Translate) -> Answer:
         """A change that ``send`` starts; what the post-read control answers, if it was asked for."""
+        return self.call(lambda connection: self.answer(connection, send(connection)), failed)
 
-        def action(connection: Connection) -> Any:
-            answer = connection.result4(send(connection), 1, self._settings.timeout, resp_ctrl_classes=ANSWERS)
-            return next((control for control in answer[3] if control.controlType == POST_READ), None)
-
+    def answer(self, connection: Connection, asked: int) -> Answer:
+        """The same of a change that is under way."""
+        controls = connection.answer(asked, self._settings.timeout)
         try:
-            control = self.call(action, failed)
+            return post_read(controls[POST_READ]) if POST_READ in controls else None
         except (ValueError, IndexError):
             self.close()
             raise ConnectionLost(
                 "the answer to a change cannot be read; whether it was carried out is unknown"
             ) from None
-        return None if control is None else (control.dn, control.attributes)
 
     def offers(self, control: RequestControl | str) -> bool:
         """Whether the server supports a control, by its object identifier."""

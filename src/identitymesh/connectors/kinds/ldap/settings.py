@@ -116,6 +116,15 @@ class LdapSettings(ConnectorSettings):
     page_size: int | None = Field(
         None, ge=10, le=100_000, description="Entries asked for at once (RFC 2696); all in one answer without it."
     )
+    adds_at_once: int = Field(
+        32,
+        ge=1,
+        le=100,
+        description=(
+            "New entries that may be under way at once on the connection. Give 1 where the directory compares entries "
+            "as they are added and not one after the other, as OpenLDAP's `unique` does without `serialize`."
+        ),
+    )
     objects: dict[str, LdapObject] = Field(min_length=1, description="Where the entries of each class are.")
 
     @model_validator(mode="after")

@@ -48,7 +48,9 @@ class Subschema:
 
     def __init__(self, definitions: Iterable[str]) -> None:
         self._by_name: dict[str, AttributeType] = {}
-        self._primary: dict[str, str] = {}  # what `primary` answered: it is asked for each attribute of each change
+        # What `primary` and `get` answered: they are asked for each attribute of each change.
+        self._primary: dict[str, str] = {}
+        self._types: dict[str, AttributeType] = {}
         parsed = [_parse(text) for text in definitions]
         by_name = {name.lower(): one for one in parsed for name in [*one.get("NAME", ()), *one["OID"]]}
         for one in parsed:
@@ -66,7 +68,10 @@ class Subschema:
 
     def get(self, name: str) -> AttributeType:
         """The same; what is unknown is text of several values."""
-        return self.find(name) or AttributeType(name.partition(";")[0])
+        answered = self._types.get(name)
+        if answered is None:
+            answered = self._types[name] = self.find(name) or AttributeType(name.partition(";")[0])
+        return answered
 
     def primary(self, name: str) -> str:
         """One name for all spellings of it, in lower case. The option ``binary`` is one of the transfer alone."""

@@ -36,6 +36,8 @@ def read(values: Sequence[bytes], attribute: AttributeType) -> Value:
 
 def write(value: Value | None, attribute: AttributeType) -> list[bytes]:
     """The bytes to send, in the order of the values."""
+    if type(value) is str and attribute.kind != "datetime":
+        return [value.encode()]  # nearly every attribute
     return [_write(one, attribute) for one in values_of(value)]
 
 
