@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.programs import Programs
 from tests.servers.scim import ScimServer
 
 DEFINITION = """\
@@ -78,8 +77,9 @@ class Answer:
 class Place:
     """A folder with an installation, an HR database and a SCIM service."""
 
-    def __init__(self, folder: Path, crm: ScimServer) -> None:
+    def __init__(self, folder: Path, crm: ScimServer, programs: Programs) -> None:
         self.folder = folder
+        self._programs = programs
         self.crm = crm
         self.hr = folder / "hr.db"
         self.environment: dict[str, str] = {}
@@ -88,19 +88,9 @@ class Place:
 
     def __call__(self, *arguments: str, given: str | bytes | None = None, program: str = "identitymesh") -> Answer:
         """Run the program in the folder."""
-        entry = "main" if program == "identitymesh" else "secretscli"
-        code = f"from identitymesh.composition import {entry}; {entry}()"
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=self.folder,
-            env={**os.environ, **self.environment},
-            input=given.encode() if isinstance(given, str) else given,
-            stdin=subprocess.DEVNULL if given is None else None,
-            capture_output=True,
-            check=False,
-            timeout=120,
-        )
-        return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+        content = given.encode() if isinstance(given, str) else given
+        environment = {**os.environ, **self.environment}
+        return Answer(*self._programs(program, *arguments, folder=self.folder, environment=environment, given=content))
 
     def sql(self) -> sqlite3.Connection:
         return sqlite3.connect(self.hr)
