@@ -30,6 +30,7 @@ CUSTODY: tuple[Callable[[], Line | list[Line]], ...] = (
     columns.columns_sealed,
     columns.columns_killed,
     vaults.fifty_secrets_of_a_slow_vault,
+    vaults.ten_minutes_without_a_vault,
     migration.migrate_to_openbao,
     migration.migrate_to_a_key_vault,
 )
