@@ -58,6 +58,7 @@ class Harness:
         self._events: dict[str, dict[str, list[int]]] = {}
         self._morning = Morning(0, {})
         self.undisturbed: End | None = None
+        self.outcomes: Counter[str] = Counter()  # what became of the runs that were disturbed
 
     def learn(self) -> None:
         """How the day goes when nobody disturbs it: its end, and what there is to be disturbed at."""
@@ -106,6 +107,7 @@ class Harness:
             with self._disturbed(plan, waiting, []) as scene:
                 answer = self._runs.collect(pid)
         self._in_words(answer)
+        self.outcomes[f"{plan.what}: {_outcome(answer)}"] += 1
         for meanwhile in scene.meanwhile if scene else ():
             self._in_words(meanwhile)
         return waiting.event.partition(":")[0] if waiting else ""
@@ -200,3 +202,10 @@ class Harness:
         assert found.people == expected.people
         missing, surplus = expected.audit - found.audit, found.audit - expected.audit
         assert (missing, surplus) == (Counter(), Counter()), "the audit is not that of an undisturbed day"
+
+
+def _outcome(answer: Any) -> str:
+    """Killed, the error that ended it, or the state that it ended in."""
+    if answer["killed"]:
+        return "killed"
+    return str(answer["error"]).partition(":")[0] if "error" in answer else str(answer["runs"][0]["state"])

@@ -82,6 +82,8 @@ def test_a_disturbed_day_ends_like_an_undisturbed_one(harnesses: dict[str, Harne
         hits[plan.what if phase else f"{plan.what} (passed by)"] += 1
     counts = ", ".join(f"{name} {number}" for name, number in sorted(hits.items()))
     sys.stdout.write(f"\n{sum(hits.values())} disturbances survived, seed {SEED}: {counts}\n")
+    outcomes = sum((one.outcomes for one in harnesses.values()), Counter[str]())
+    sys.stdout.write(f"runs that were disturbed: {', '.join(f'{n} {what}' for what, n in sorted(outcomes.items()))}\n")
     assert not failures, "\n".join(failures)
     assert REPLAY or sum(number for name, number in hits.items() if "passed by" in name) <= sum(hits.values()) // 5
 
