@@ -30,6 +30,7 @@ from identitymesh.errors import ConnectionLost, ConnectorMisconfigured, ObjectMi
 from identitymesh.model.attributes import Attributes, Scalar, Value, values_of
 
 _NO_SUCH_METHOD = frozenset({405, 501})
+_SETS = 100  # of names, whose paths are kept
 
 
 class ScimTarget:
@@ -40,6 +41,7 @@ class ScimTarget:
         self._session = Session(settings, credentials)
         self._discovery = Discovery(self._session)
         self._patch_fails = False
+        self._parsed: dict[tuple[str, tuple[str, ...]], Mapping[str, Path]] = {}
 
     def close(self) -> None:
         self._session.close()
@@ -192,8 +194,15 @@ class ScimTarget:
         attributes = read_attributes(resource, paths) if paths else flatten(resource, kind.shape)
         return Entry(key, attributes, version if isinstance(version, str) and version else None)
 
-    def _paths(self, kind: ResourceType, names: Sequence[str]) -> dict[str, Path]:
-        return {name: parse_path(name, kind.shape) for name in names}
+    def _paths(self, kind: ResourceType, names: Sequence[str]) -> Mapping[str, Path]:
+        """Rules ask for the same few sets of names again and again, so each is parsed once."""
+        wanted = (kind.endpoint, tuple(names))
+        found = self._parsed.get(wanted)
+        if found is None:
+            if len(self._parsed) >= _SETS:
+                self._parsed.clear()
+            found = self._parsed[wanted] = {name: parse_path(name, kind.shape) for name in names}
+        return found
 
     def _may_patch(self) -> bool:
         if self._settings.update == "auto":
