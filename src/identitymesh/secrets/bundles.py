@@ -110,9 +110,10 @@ class Bundles:
             session = self._store.session(view)
             known = view.ledger([one.ref.text for one in bundle.entries])
             difference = self._compare(bundle, known)
-        chosen = [one for one in bundle.entries if one.ref.text in {*difference.new}]
+        new, different = frozenset(difference.new), frozenset(difference.different)
+        chosen = [one for one in bundle.entries if one.ref.text in new]
         if on_conflict == "replace":
-            chosen += [one for one in bundle.entries if one.ref.text in {*difference.different}]
+            chosen += [one for one in bundle.entries if one.ref.text in different]
         if not dry_run:
             _assert_no_conflict(difference, on_conflict)
             self._write(chosen, known, session, bundle)
