@@ -47,10 +47,7 @@ def list_secrets() -> Sequence[SecretProperties] | None:
     For an installation on SQLite that is as this program left it. ``None`` for any other: open it, and list there;
     that also says what is wrong with it.
     """
-    import sqlite3
-
     from identitymesh import settings as configuration
-    from identitymesh.errors import MeshError
     from identitymesh.secrets.process import harden_process
     from identitymesh.secrets.properties import read_properties
     from identitymesh.secrets.rows import DATABASE
@@ -64,7 +61,7 @@ def list_secrets() -> Sequence[SecretProperties] | None:
         if file is None or settings.secrets.provider != DATABASE or log.destination != "stderr" or log.level == "debug":
             return None
         return read_properties(glance(file, provider=DATABASE), settings.host, settings.means)
-    except (MeshError, sqlite3.Error):
+    except Exception:  # noqa: BLE001 - whatever it is, the ordinary way says it in its words
         return None
 
 

@@ -93,13 +93,15 @@ def test_what_is_wrong_is_said_by_the_ordinary_way(filled: Home) -> None:
     wrong_name = both(filled, IDENTITYMESH_SECRETS__PROVIDERS="database")
     wrong_value = both(filled, IDENTITYMESH_LOGGING__LEVEL="loud")
     no_database = both(filled, IDENTITYMESH_DATABASE__URL="sqlite:///elsewhere.db")
+    filled.sql("UPDATE secret_ledger SET changed = 'nonsense' WHERE ref = 'secret://crm/token'")
+    nonsense = both(filled)
     filled.sql("UPDATE alembic_version SET version_num = '0001'")
     outdated = both(filled, "--json")
     (filled.folder / "identitymesh.db").write_bytes(b"no database at all, " * 100)
     damaged = both(filled)
     (filled.folder / "identitymesh.toml").unlink()
     no_settings = both(filled)
-    for short, ordinary in (wrong_name, wrong_value, no_database, outdated, damaged, no_settings):
+    for short, ordinary in (wrong_name, wrong_value, no_database, nonsense, outdated, damaged, no_settings):
         assert short == ordinary
         assert short[0] != 0
     assert [one[0][0] for one in (wrong_name, wrong_value, no_database)] == [3, 3, 8]
