@@ -17,6 +17,7 @@ from identitymesh.secrets.protectors import Means
 from identitymesh.secrets.references import parse
 from identitymesh.secrets.setup import initialise
 from identitymesh.secrets.store import SecretStore
+from identitymesh.secrets.vaults import OpenBaoSettings
 from identitymesh.storage.people import SqlPeople
 from identitymesh.storage.runs import SqlDefinitions
 from identitymesh.storage.scratch import scratch
@@ -51,13 +52,18 @@ class VaultedWorld(World):
     vault: KeyVault
     azure: Azure
     stale_seconds = 0
+    openbao: OpenBaoSettings | None = None
+
+    @property
+    def means(self) -> Means:
+        azure = self.azure.settings(self.vault, serve_stale_seconds=self.stale_seconds)
+        return Means(azure=azure, openbao=self.openbao)
 
     def another_engine(self) -> Engine:
         if not hasattr(self, "vault"):
             return super().another_engine()
         plain = super().another_engine()._parts
-        means = Means(azure=self.azure.settings(self.vault, serve_stale_seconds=self.stale_seconds))
-        store = SecretStore(SqlSecretRows(self.database), self.folder / "host", means)
+        store = SecretStore(SqlSecretRows(self.database), self.folder / "host", self.means)
         all_kinds = {**kinds(), **plain.kinds, "locked": locked_kind(self.directories)}
         parts = replace(plain, secrets=store, kinds=all_kinds)
         definitions = Definitions(
@@ -67,7 +73,7 @@ class VaultedWorld(World):
 
 
 @contextmanager
-def vaulted_world(folder: Path) -> Iterator[VaultedWorld]:
+def vaulted_world(folder: Path, provider: str = "azure-key-vault") -> Iterator[VaultedWorld]:
     """Twelve people, who are in the CRM."""
     (folder / "azure").mkdir()
     azure = Azure.start(folder / "azure")
@@ -76,7 +82,7 @@ def vaulted_world(folder: Path) -> Iterator[VaultedWorld]:
         initialise(
             rows,
             folder / "host",
-            provider="azure-key-vault",
+            provider=provider,
             actor="tester",
             label="here",
             announce=lambda _result: None,

@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+from identitymesh.redaction import Secret
 from identitymesh.secrets.migration.service import Migrations
 from identitymesh.secrets.protectors import Means
 from identitymesh.secrets.store import SecretStore
@@ -73,7 +74,7 @@ def done(way: str, provider: str, open_one: object) -> bool:
 
 def child(order: dict[str, Any], answer: int) -> None:
     events = Events(order["kill"])
-    database = open_database(order["url"])
+    database = open_database(order["url"], password=Secret(order["password"]) if order["password"] else None)
     events.watch()
     requests.Session.send = events.around(requests.Session.send)  # type: ignore[method-assign]
     folder = Path(order["folder"])
