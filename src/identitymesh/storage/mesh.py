@@ -35,6 +35,7 @@ from identitymesh.storage.rows import (
     object_rest,
     stored_object,
 )
+from identitymesh.storage.statistics import Statistics
 from identitymesh.storage.tables import mesh as m
 from identitymesh.storage.tables import runs as r
 from identitymesh.storage.unique import SqlUniqueRows
@@ -51,6 +52,7 @@ class SqlMeshTransaction:
         self._bound = partial(as_stored, connection)
         self._among = partial(among, connection)
         self._now = self._bound(datetime.now(UTC))
+        self.inserted = 0  # objects and identities, for the statistics of the database
         self.unique = SqlUniqueRows(connection, self._now)
         self.reviews = SqlReviewRows(connection)
 
@@ -166,6 +168,7 @@ class SqlMeshTransaction:
         self.remove_objects([one.id for one in objects if one.id not in new])
         rows = [(*one.id, *object_link(one, ruleset, self._bound), *object_rest(one, self._now)) for one in objects]
         insert_rows(self._connection, m.connector_object, (*OBJECT_ID, *OBJECT_LINK, *OBJECT_REST), rows)
+        self.inserted += len(rows)
 
     def relink_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
         rows = [(*object_link(one, ruleset, self._bound), *one.id) for one in objects]
@@ -243,12 +246,15 @@ class SqlMesh:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._statistics = Statistics(database)
 
     @contextmanager
     def transaction(self, lease: Lease) -> Iterator[SqlMeshTransaction]:
         with self._database.write() as connection:
             assert_held(connection, lease)
-            yield SqlMeshTransaction(connection)
+            transaction = SqlMeshTransaction(connection)
+            yield transaction
+        self._statistics.grown(transaction.inserted)
 
     def known_digests(self, connector: str, object_class: str, ruleset: int) -> dict[str, bytes]:
         settled = and_(_OBJECT.ruleset == ruleset, _OBJECT.state.in_(("joined", "aside")), _OBJECT.absent_run.is_(None))
