@@ -27,7 +27,7 @@ REFUSED: Final = "refused"
 FAILED: Final = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen in spirit: one is made for each person of a first synchronisation
 class Record:
     """Something that happened. ``at`` is filled in when it is stored, unless given."""
 

@@ -22,15 +22,10 @@ class Held(NamedTuple):
 
     def same_origin(self, other: Held) -> bool:
         """Equal but for ``since``."""
-        return (
-            self.value == other.value
-            and type(self.value) is type(other.value)
-            and (self.rule, self.connector, self.key, self.confidence)
-            == (other.rule, other.connector, other.key, other.confidence)
-        )
+        return self[:-1] == other[:-1] and type(self.value) is type(other.value)  # 1 and True are not one value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen in spirit: nine guarded assignments took as long as storing the row
 class Identity:
     """``present``: a source with ``create`` holds the person. A leaver keeps the last values.
 
@@ -48,17 +43,11 @@ class Identity:
     attributes: Attributes = field(init=False)
 
     def __post_init__(self) -> None:
-        plain = {name: held.value for name, held in self.values.items()}
-        object.__setattr__(self, "attributes", plain)
+        self.attributes = {name: held[0] for name, held in self.values.items()}
 
     def document(self) -> bytes:
         """Canonical JSON: name to ``[value, rule, connector, key, confidence, since]`` (docs/formats)."""
-        return dump(
-            {
-                name: [held.value, held.rule, held.connector, held.key, held.confidence, held.since]
-                for name, held in self.values.items()
-            }
-        )
+        return dump({name: tuple(held) for name, held in self.values.items()})
 
     def digest(self) -> bytes:
         return digest(self.document())
@@ -66,4 +55,4 @@ class Identity:
 
 def held_from(document: Mapping[str, list[Any]]) -> dict[str, Held]:
     """Inverse of :meth:`Identity.document`, after :func:`identitymesh.model.attributes.load`."""
-    return {name: Held(*parts) for name, parts in document.items()}
+    return {name: Held._make(parts) for name, parts in document.items()}

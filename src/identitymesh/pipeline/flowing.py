@@ -50,15 +50,24 @@ def candidates(
         for index, message in failures:
             problems.append(RuleProblem(plan.rules[index], connector, key, message))
         for rule, value in zip(plan.rules, values, strict=True):
-            if value is None:
+            target = rule.target
+            if type(value) is str and attributes[target].type == "string":
+                fitting: Value | None = value  # nearly every value of nearly everybody
+            elif value is None:
                 continue
-            try:
-                fitting = fit(value, attributes[rule.target])
-            except EvaluationError as error:
-                problems.append(RuleProblem(rule, connector, key, str(error)))
-                continue
-            if fitting is not None:
-                offered.setdefault(rule.target, []).append(Candidate(rule, key, fitting))
+            else:
+                try:
+                    fitting = fit(value, attributes[target])
+                except EvaluationError as error:
+                    problems.append(RuleProblem(rule, connector, key, str(error)))
+                    continue
+                if fitting is None:
+                    continue
+            candidate = tuple.__new__(Candidate, (rule, key, fitting))  # what Candidate() does, in a third of the time
+            if target in offered:
+                offered[target].append(candidate)
+            else:
+                offered[target] = [candidate]
     for several in offered.values():
         if len(several) > 1:
             several.sort(key=lambda one: (one.rule.rank, one.key))
@@ -78,9 +87,8 @@ def flow(
     """
     values: dict[str, Held] = {}
     for name, several in offered.items():
-        best = several[0]
-        rule = best.rule
-        held = Held(best.value, rule.name, rule.connector, best.key, rule.confidence, now)
+        rule, key, value = several[0]
+        held = tuple.__new__(Held, (value, rule.name, rule.connector, key, rule.confidence, now))
         earlier = before.get(name)
         values[name] = earlier if earlier is not None and earlier.same_origin(held) else held
     for problem in failed:
@@ -99,8 +107,6 @@ def fit(value: Value, attribute: MeshAttribute) -> Value | None:
     Raises:
         EvaluationError: it does not fit; the message names types, not values.
     """
-    if type(value) is str and attribute.type == "string":
-        return value  # nearly every value of nearly everybody
     if attribute.many:
         return from_values(list(dict.fromkeys(_fit_one(one, attribute) for one in values_of(value))))
     if isinstance(value, list):

@@ -8,12 +8,12 @@ wrote is cleared because the rules do not say it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from identitymesh.errors import EvaluationError
 from identitymesh.model.accounts import Account, Initial, Intent, attributes_of, picture, settle
-from identitymesh.model.attributes import Attributes
+from identitymesh.model.attributes import Attributes, image
 from identitymesh.model.identities import Identity
 from identitymesh.rules.join import key_text
 from identitymesh.rules.project import Leaving, ProjectRule
@@ -23,24 +23,31 @@ Place = tuple[str, str]  # connector, object class
 INTENTS: Mapping[Leaving, Intent] = {"keep": "kept", "disable": "disabled", "delete": "deleted"}
 
 
-@dataclass(frozen=True, slots=True)
-class Projected:
+class Projected(NamedTuple):
     """The account rows of one identity, settled, and the rules that failed (place, rule, message)."""
 
     accounts: Sequence[Account]
     problems: Sequence[tuple[Place, str, str]]
 
 
+def by_place(rules: Iterable[ProjectRule]) -> dict[Place, list[ProjectRule]]:
+    """The rules of one mesh type, for each place that they write to, in their order."""
+    found: dict[Place, list[ProjectRule]] = {}
+    for rule in rules:
+        found.setdefault((rule.connector, rule.object), []).append(rule)
+    return found
+
+
 def project(
-    identity: Identity, rules: Sequence[ProjectRule], existing: Mapping[Place, Account], renames: Mapping[str, str]
+    identity: Identity,
+    rules: Mapping[Place, Sequence[ProjectRule]],
+    existing: Mapping[Place, Account],
+    renames: Mapping[str, str],
 ) -> Projected:
-    """All accounts of an identity under these rules. ``existing`` are its rows as stored, already linked."""
+    """All accounts of an identity. ``rules``: see :func:`by_place`; ``existing``: its rows as stored, already linked."""
     accounts: list[Account] = []
     problems: list[tuple[Place, str, str]] = []
-    by_place: dict[Place, list[ProjectRule]] = {}
-    for rule in rules:
-        by_place.setdefault((rule.connector, rule.object), []).append(rule)
-    for place, several in by_place.items():
+    for place, several in rules.items():
         account = existing.get(place)
         try:
             found = _one(identity, several, account, renames)
@@ -50,7 +57,7 @@ def project(
         if found is not None:
             accounts.append(settle(found))
     for place, account in existing.items():
-        if place not in by_place:  # no rule writes there any more: keep what is there
+        if place not in rules:  # no rule writes there any more: keep what is there
             accounts.append(settle(account._replace(intent="kept", desired=account.known)))
     return Projected(accounts, problems)
 
@@ -85,24 +92,28 @@ def _present(identity: Identity, rule: ProjectRule, account: Account | None) -> 
         index, message = failures[0]
         raise EvaluationError(f"rule {rule.name}, {rule.names[index]}: {message}")
     wanted = {name: value for name, value in zip(rule.names, values, strict=True) if value is not None}
-    if account is None:
-        account = Account(identity.id, rule.connector, rule.object, rule.name, "present")
     correlate = key_text(wanted.get(rule.correlate)) if rule.correlate else None
-    if account.known is None:
+    if account is None or account.known is None:
         if not rule.create:
+            account = account or Account(identity.id, rule.connector, rule.object, rule.name, "kept")
             return account._replace(rule=rule.name, intent="kept", desired=None, correlate=correlate)
         if correlate is None:
             lacks = (
                 "has no value" if rule.correlate not in wanted else "has a value that is no key (too long, or bytes)"
             )
             raise EvaluationError(f"rule {rule.name}: {rule.correlate} {lacks}, so no account can be made")
-    desired = picture(wanted, rule.managed)
-    initial = _initial(identity, rule) if account.known is None else None
+    desired = image(wanted).decode()
+    initial = _initial(identity, rule) if account is None or account.known is None else None
+    if account is None:
+        place = (identity.id, rule.connector, rule.object)
+        return Account(*place, rule.name, "present", correlate=correlate, desired=desired, initial=initial)
     return account._replace(rule=rule.name, intent="present", desired=desired, correlate=correlate, initial=initial)
 
 
 def _initial(identity: Identity, rule: ProjectRule) -> str | None:
     """What a create writes once."""
+    if rule.once is None and not rule.passwords:
+        return None
     values, failures = rule.once(identity.attributes) if rule.once is not None else ([], [])
     if failures:
         index, message = failures[0]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from identitymesh.model.accounts import Account, picture, settle
+from identitymesh.model.accounts import Account, picture
 from identitymesh.model.attributes import Attributes
 from identitymesh.model.identities import Identity
 from identitymesh.model.objects import StoredObject
-from identitymesh.pipeline.projecting import Place, project
+from identitymesh.pipeline.projecting import Place, by_place, project
 from identitymesh.rules.project import ProjectRule
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs.contract import Issue, MeshTransaction
@@ -24,6 +24,7 @@ class AccountWork:
     def __init__(self, tx: MeshTransaction, rules: RuleSet) -> None:
         self._tx = tx
         self._rules = rules
+        self._places = {name: by_place(several) for name, several in rules.projections.items()}
         self._rule_of = {rule.name: rule for several in rules.projections.values() for rule in several}
         self._targets = {(rule.connector, rule.object) for rule in self._rule_of.values()}
         self._read: dict[tuple[Place, str], StoredObject] = {}
@@ -97,8 +98,7 @@ class AccountWork:
         self._adopt(everyone, unlinked)
 
     def _project_one(self, identity: Identity, existing: Mapping[Place, Account]) -> list[Account]:
-        rules = self._rules.projections.get(identity.type, ())
-        found = project(identity, rules, existing, self._rules.renames)
+        found = project(identity, self._places.get(identity.type, {}), existing, self._rules.renames)
         for (connector, _), _rule, message in found.problems:
             self.issues.append(Issue(connector, identity.anchor or str(identity.id), "rule-failed", message))
         for account in found.accounts:
@@ -205,9 +205,9 @@ class AccountWork:
 
     def write(self) -> list[FoundDone]:
         """Store the rows that are new or differ; answers what was sent and is seen to be done only now."""
-        results = [settle(one) for one in self._result.values()]
-        new = [one for one in results if one.place not in self._stored]
-        changed = [one for one in results if one.place in self._stored and one != self._stored[one.place]]
+        stored, results = self._stored, self._result.items()
+        new = [one for place, one in results if place not in stored]
+        changed = [one for place, one in results if place in stored and one != stored[place]] if stored else []
         found: list[FoundDone] = []
         for index, after in enumerate(changed):
             before = self._stored[after.place]
