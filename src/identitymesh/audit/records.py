@@ -77,4 +77,4 @@ def encode_payload(payload: Mapping[str, Any]) -> str:
     Raises:
         TypeError: something in it is no JSON value, above all a ``Secret``.
     """
-    return dump(dict(payload)).decode()
+    return dump(payload if type(payload) is dict else dict(payload)).decode()

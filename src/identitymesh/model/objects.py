@@ -32,3 +32,8 @@ class StoredObject(NamedTuple):
     joined_by: str | None = None
     correlate: str | None = None
     due: datetime | None = None
+
+    def joined_to(self, identity_id: int | None, rule: str) -> StoredObject:
+        """The object as joined to an identity by a rule."""
+        place, attributes, digest, _, _, _, correlate, due = self
+        return StoredObject(place, attributes, digest, "joined", identity_id, rule, correlate, due)

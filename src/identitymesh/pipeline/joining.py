@@ -7,13 +7,13 @@ if a rule says ``create`` and the person is present there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from identitymesh.model.attributes import Attributes
-from identitymesh.rules.join import JoinPlan
+from identitymesh.rules.join import JoinPlan, JoinRule
 
 Find = Callable[[str, str], Collection[int]]  # mesh attribute, text -> identities
+Keys = Sequence[tuple[JoinRule, Sequence[str]]]  # what an object offers to each rule: :meth:`JoinPlan.keys`
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +43,14 @@ class Unjoined:
 Outcome = Joined | Created | Ambiguous | Unjoined
 
 
-def join(attributes: Attributes, plan: JoinPlan, find: Find, *, holds: bool) -> Outcome:
+def join(keys: Keys, find: Find, *, holds: bool) -> Outcome:
     """Find the identity of an object that is joined to nobody. ``holds``: see :meth:`JoinPlan.holds`."""
-    keys = plan.keys(attributes)
     for rule, texts in keys:
-        candidates = sorted({identity for text in texts for identity in find(rule.target, text)})
+        candidates = {identity for text in texts for identity in find(rule.target, text)}
         if len(candidates) == 1:
-            return Joined(candidates[0], rule.name)
+            return Joined(candidates.pop(), rule.name)
         if candidates:
-            return Ambiguous(rule.name, tuple(candidates))
+            return Ambiguous(rule.name, tuple(sorted(candidates)))
     for rule, _ in keys:
         if rule.create and holds:
             return Created(rule.name)
@@ -69,7 +68,6 @@ def still_linked(joined_by: str | None, plan: JoinPlan, renames: Mapping[str, st
     return renamed if renamed in names else None
 
 
-def waiting_keys(attributes: Attributes, plan: JoinPlan) -> list[tuple[str, str]]:
+def waiting_keys(keys: Keys) -> list[tuple[str, str]]:
     """(mesh attribute, text) pairs that, once an identity has them, are a reason to try this object again."""
-    pairs = [(rule.target, text) for rule, texts in plan.keys(attributes) for text in texts]
-    return list(dict.fromkeys(pairs))
+    return list(dict.fromkeys([(rule.target, text) for rule, texts in keys for text in texts]))

@@ -106,7 +106,7 @@ class Evaluation:
         if before and linked and before.joined_by and before.joined_by.startswith(PREFIX):
             rule = self._reviews.keeps(before)
         if rule is not None:
-            self._objects[fresh.id] = fresh._replace(state="joined", identity_id=linked, joined_by=rule)
+            self._objects[fresh.id] = fresh.joined_to(linked, rule)
         else:
             to_join.append(fresh)
 
@@ -145,25 +145,29 @@ class Evaluation:
 
     def _join(self, objects: Sequence[StoredObject]) -> None:
         by_type: dict[str, set[Pair]] = {}
-        for stored in objects:
-            plan = self._rules.joins[stored.id.connector, stored.id.object]
-            by_type.setdefault(stored.id.object, set()).update(joining.waiting_keys(stored.attributes, plan))
+        keys = [self._join_keys(stored) for stored in objects]
+        for stored, offered in zip(objects, keys, strict=True):
+            by_type.setdefault(stored.id.object, set()).update(joining.waiting_keys(offered))
         for type_name, pairs in by_type.items():
             self._keys.fetch(type_name, pairs)
         self._unique.prepare(objects)
         self._reviews.prepare([one.id for one in objects])
-        for stored in objects:
-            self._join_one(stored)
+        for stored, offered in zip(objects, keys, strict=True):
+            self._join_one(stored, offered)
 
-    def _join_one(self, stored: StoredObject) -> None:
-        type_name = stored.id.object
-        plan = self._rules.joins[stored.id.connector, stored.id.object]
+    def _join_keys(self, stored: StoredObject) -> joining.Keys:
+        plan = self._rules.joins.get((stored.id.connector, stored.id.object))
+        return plan.keys(stored.attributes) if plan is not None else ()
+
+    def _join_one(self, stored: StoredObject, keys: joining.Keys) -> None:
+        connector, type_name, _ = stored.id
+        plan = self._rules.joins[connector, type_name]
 
         def find(attribute: str, text: str) -> Collection[int]:
             return self._keys.find(type_name, (attribute, text))
 
         holds = self._holds(stored, fallback=False)
-        found = joining.join(stored.attributes, plan, find, holds=holds)
+        found = joining.join(keys, find, holds=holds)
         match self._reviews.judged(stored, found, plan, holds=holds):
             case joining.Joined(identity_id, rule):
                 self._link(stored, identity_id, rule)
@@ -179,7 +183,7 @@ class Evaluation:
                 self._leave_unjoined(stored)
 
     def _link(self, stored: StoredObject, identity_id: int, rule: str) -> None:
-        self._objects[stored.id] = stored._replace(state="joined", identity_id=identity_id, joined_by=rule)
+        self._objects[stored.id] = stored.joined_to(identity_id, rule)
         if identity_id in self._after and self._before.get(identity_id) is None:
             self._evaluate_new(identity_id)  # later objects of this batch must find what this one adds
         else:
@@ -193,7 +197,7 @@ class Evaluation:
         mesh_type = self._rules.types[stored.id.object]
         if self._next_id is None:
             self._next_id = self.tx.next_identity_id()
-        linked = stored._replace(state="joined", identity_id=self._next_id, joined_by=rule)
+        linked = stored.joined_to(self._next_id, rule)
         values = self._flow(self._next_id, [linked], mesh_type.name, {})
         anchor = key_text(values[mesh_type.anchor].value) if mesh_type.anchor in values else None
         refused = None
@@ -333,8 +337,7 @@ class Evaluation:
         return (stored.id.connector, stored.id.object) in self._rules.joins
 
     def _waits_for(self, stored: StoredObject, moved: set[Pair]) -> bool:
-        plan = self._rules.joins[stored.id.connector, stored.id.object]
-        return not moved.isdisjoint(joining.waiting_keys(stored.attributes, plan))
+        return not moved.isdisjoint(joining.waiting_keys(self._join_keys(stored)))
 
     # -- the end -----------------------------------------------------------------
 
@@ -388,10 +391,7 @@ class Evaluation:
         tx.audit(events)
 
     def _waiting_pairs(self, stored: StoredObject) -> Sequence[Pair]:
-        plan = self._rules.joins.get((stored.id.connector, stored.id.object))
-        if plan is None or stored.identity_id is not None:
-            return ()
-        return joining.waiting_keys(stored.attributes, plan)
+        return () if stored.identity_id is not None else joining.waiting_keys(self._join_keys(stored))
 
     def _issue(self, stored: StoredObject, code: str, message: str) -> None:
         self.outcome.issues.append(Issue(stored.id.connector, stored.id.key, code, message))

@@ -95,10 +95,15 @@ def _changed(before: Attributes, after: Attributes) -> tuple[dict[str, Value], d
     return old, {name: after[name] for name in names if name in after}
 
 
-def _origin(identity: Identity, values: Mapping[str, Value]) -> dict[str, list[str | int]]:
+def _origin(identity: Identity, values: Mapping[str, Value]) -> dict[str, tuple[str, str, int]]:
     """For each new value: connector, rule and confidence."""
     held = identity.values
-    return {name: [held[name].connector, held[name].rule, held[name].confidence] for name in values if name in held}
+    found = {}
+    for name in values:
+        if name in held:
+            _, rule, connector, _, confidence, _ = held[name]
+            found[name] = connector, rule, confidence
+    return found
 
 
 def renumbered(

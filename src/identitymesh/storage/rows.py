@@ -61,7 +61,7 @@ IDENTITY_FIELDS = ("type", "anchor", "document", "digest", "present", "left_at",
 
 def object_link(one: StoredObject, ruleset: int, bound: Bound) -> tuple[Any, ...]:
     """Values for :data:`OBJECT_LINK`. ``bound``: see :func:`~identitymesh.storage.bulk.as_stored`."""
-    return one.state, one.identity_id, one.joined_by, one.correlate, bound(one.due), ruleset
+    return one.state, one.identity_id, one.joined_by, one.correlate, bound(one.due) if one.due else None, ruleset
 
 
 def object_rest(one: StoredObject, now: BoundMoment | None) -> tuple[Any, ...]:
@@ -84,8 +84,10 @@ def identity_value(row: Row[Any]) -> Identity:
 
 def identity_row(one: Identity, ruleset: int, bound: Bound, now: BoundMoment | None) -> tuple[Any, ...]:
     """Values for :data:`IDENTITY_FIELDS`."""
-    document, left_at = one.document(), bound(moment(one.left_at))
-    return one.type, one.anchor, document.decode(), digest(document), one.present, left_at, bound(one.due), ruleset, now
+    document = one.document()
+    left_at = bound(moment(one.left_at)) if one.left_at else None
+    due = bound(one.due) if one.due else None
+    return one.type, one.anchor, document.decode(), digest(document), one.present, left_at, due, ruleset, now
 
 
 def account_value(row: Row[Any]) -> Account:
