@@ -20,10 +20,6 @@ class Held(NamedTuple):
     confidence: int
     since: str
 
-    def same_origin(self, other: Held) -> bool:
-        """Equal but for ``since``."""
-        return self[:-1] == other[:-1] and type(self.value) is type(other.value)  # 1 and True are not one value
-
 
 @dataclass(slots=True)  # frozen in spirit: nine guarded assignments took as long as storing the row
 class Identity:
@@ -38,7 +34,6 @@ class Identity:
     values: Mapping[str, Held]
     present: bool
     left_at: str | None = None
-    created_at: str | None = None
     due: datetime | None = None
     attributes: Attributes = field(init=False)
 
@@ -55,4 +50,4 @@ class Identity:
 
 def held_from(document: Mapping[str, list[Any]]) -> dict[str, Held]:
     """Inverse of :meth:`Identity.document`, after :func:`identitymesh.model.attributes.load`."""
-    return {name: Held._make(parts) for name, parts in document.items()}
+    return {name: tuple.__new__(Held, parts) for name, parts in document.items()}

@@ -50,28 +50,29 @@ def candidates(
         for index, message in failures:
             problems.append(RuleProblem(plan.rules[index], connector, key, message))
         for rule, value in zip(plan.rules, values, strict=True):
-            target = rule.target
-            if type(value) is str and attributes[target].type == "string":
-                fitting: Value | None = value  # nearly every value of nearly everybody
-            elif value is None:
-                continue
-            else:
+            target, fitting = rule.target, value
+            # Text for an attribute of text, nearly every value of nearly everybody, fits as it is.
+            if value is not None and (type(value) is not str or attributes[target].type != "string"):
                 try:
                     fitting = fit(value, attributes[target])
                 except EvaluationError as error:
                     problems.append(RuleProblem(rule, connector, key, str(error)))
                     continue
-                if fitting is None:
-                    continue
+            if fitting is None:
+                continue
             candidate = tuple.__new__(Candidate, (rule, key, fitting))  # what Candidate() does, in a third of the time
             if target in offered:
                 offered[target].append(candidate)
             else:
                 offered[target] = [candidate]
+    _best_first(offered)
+    return offered, problems
+
+
+def _best_first(offered: Mapping[str, list[Candidate]]) -> None:
     for several in offered.values():
         if len(several) > 1:
             several.sort(key=lambda one: (one.rule.rank, one.key))
-    return offered, problems
 
 
 def flow(
@@ -88,9 +89,13 @@ def flow(
     values: dict[str, Held] = {}
     for name, several in offered.items():
         rule, key, value = several[0]
-        held = tuple.__new__(Held, (value, rule.name, rule.connector, key, rule.confidence, now))
+        origin = (value, rule.name, rule.connector, key, rule.confidence)
         earlier = before.get(name)
-        values[name] = earlier if earlier is not None and earlier.same_origin(held) else held
+        # 1 and True are equal, and not one value.
+        if earlier is not None and earlier[:-1] == origin and type(earlier[0]) is type(value):
+            values[name] = earlier
+        else:
+            values[name] = tuple.__new__(Held, (*origin, now))
     for problem in failed:
         name = problem.rule.target
         earlier = before.get(name)

@@ -44,7 +44,7 @@ def project(
     existing: Mapping[Place, Account],
     renames: Mapping[str, str],
 ) -> Projected:
-    """All accounts of an identity. ``rules``: see :func:`by_place`; ``existing``: its rows as stored, already linked."""
+    """All accounts of an identity. ``rules``: see :func:`by_place`; ``existing``: its rows as stored, linked."""
     accounts: list[Account] = []
     problems: list[tuple[Place, str, str]] = []
     for place, several in rules.items():

@@ -283,7 +283,7 @@ class Evaluation:
         anchor = key_text(held.value) if held else None
         if before.anchor in self._rules.frozen:
             anchor = before.anchor  # who is frozen stays so when the source renumbers the person
-        after = replace(before, values=values, present=True, left_at=None, anchor=anchor or before.anchor)
+        after = Identity(before.id, before.type, anchor or before.anchor, values, present=True, due=before.due)
         return self._dated(after, objects)
 
     def _dated(self, identity: Identity, objects: Sequence[StoredObject]) -> Identity:

@@ -25,6 +25,13 @@ def as_stored(connection: Connection, moment: datetime | None) -> BoundMoment | 
     return utc.replace(tzinfo=None).isoformat(" ", "microseconds") if _is_sqlite(connection) else utc
 
 
+def as_read(moment: BoundMoment) -> datetime:
+    """What the driver gives for a column of the type ``Moment``; the inverse of :func:`as_stored`."""
+    if isinstance(moment, str):
+        return datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    return moment.astimezone(UTC)
+
+
 def among(
     connection: Connection, column: ColumnElement[Any], values: Sequence[str] | Sequence[int]
 ) -> ColumnElement[bool]:

@@ -23,11 +23,13 @@ from identitymesh.storage.leases import assert_held
 from identitymesh.storage.reviews import SqlReviewRows
 from identitymesh.storage.rows import (
     ACCOUNT_FIELDS,
+    ACCOUNTS,
+    IDENTITIES,
     IDENTITY_FIELDS,
     OBJECT_ID,
     OBJECT_LINK,
     OBJECT_REST,
-    account_value,
+    OBJECTS,
     chunks,
     identity_row,
     identity_value,
@@ -40,6 +42,7 @@ from identitymesh.storage.tables import mesh as m
 from identitymesh.storage.tables import runs as r
 from identitymesh.storage.unique import SqlUniqueRows
 
+_NONE: frozenset[Pair] = frozenset()
 _OBJECT = m.connector_object.c
 _ACCOUNT = m.account.c
 
@@ -56,25 +59,26 @@ class SqlMeshTransaction:
         self.unique = SqlUniqueRows(connection, self._now)
         self.reviews = SqlReviewRows(connection)
 
-    def _rows(self, query: Select[Any]) -> Iterator[Any]:
-        return iter(self._connection.execute(query))
+    def _rows(self, query: Select[Any]) -> Sequence[Any]:
+        return self._connection.execute(query).all()
 
     # -- reads -------------------------------------------------------------------
 
     def objects(self, connector: str, object_class: str, keys: Collection[str]) -> dict[str, StoredObject]:
         found: dict[str, StoredObject] = {}
-        base = select(m.connector_object).where(_OBJECT.connector == connector, _OBJECT.object == object_class)
+        base = OBJECTS.where(_OBJECT.connector == connector, _OBJECT.object == object_class)
         for some in chunks(list(keys)):
             for row in self._rows(base.where(self._among(_OBJECT.key, some))):
-                found[row.key] = stored_object(row)
+                one = stored_object(row)
+                found[one.id.key] = one
         return found
 
     def objects_of(self, identity_ids: Collection[int]) -> dict[int, list[StoredObject]]:
         found: dict[int, list[StoredObject]] = {}
         for some in chunks(list(identity_ids)):
-            query = select(m.connector_object).where(self._among(_OBJECT.identity_id, some))
-            for row in self._rows(query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key)):
-                found.setdefault(row.identity_id, []).append(stored_object(row))
+            query = OBJECTS.where(self._among(_OBJECT.identity_id, some))
+            for one in map(stored_object, self._rows(query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key))):
+                found.setdefault(one.identity_id or 0, []).append(one)
         return found
 
     def objects_by_id(self, ids: Collection[ObjectId]) -> list[StoredObject]:
@@ -85,10 +89,10 @@ class SqlMeshTransaction:
 
     def correlated(self, connector: str, object_class: str, texts: Collection[str]) -> dict[str, list[StoredObject]]:
         found: dict[str, list[StoredObject]] = {}
-        base = select(m.connector_object).where(_OBJECT.connector == connector, _OBJECT.object == object_class)
+        base = OBJECTS.where(_OBJECT.connector == connector, _OBJECT.object == object_class)
         for some in chunks(list(texts)):
-            for row in self._rows(base.where(self._among(_OBJECT.correlate, some))):
-                found.setdefault(row.correlate, []).append(stored_object(row))
+            for one in map(stored_object, self._rows(base.where(self._among(_OBJECT.correlate, some)))):
+                found.setdefault(one.correlate or "", []).append(one)
         for several in found.values():
             several.sort(key=lambda one: one.id.key)  # if SQLite sorts, it walks through all of the target
         return found
@@ -120,10 +124,8 @@ class SqlMeshTransaction:
     def identities(self, ids: Collection[int]) -> dict[int, Identity]:
         found: dict[int, Identity] = {}
         for some in chunks(list(ids)):
-            query = (
-                select(m.identity).where(self._among(m.identity.c.id, some)).order_by(m.identity.c.id).with_for_update()
-            )
-            found.update({row.id: identity_value(row) for row in self._rows(query)})
+            query = IDENTITIES.where(self._among(m.identity.c.id, some)).order_by(m.identity.c.id).with_for_update()
+            found.update({one.id: one for one in map(identity_value, self._rows(query))})
         return found
 
     def next_identity_id(self) -> int:
@@ -133,31 +135,31 @@ class SqlMeshTransaction:
     def accounts_of(self, identity_ids: Collection[int]) -> dict[int, list[Account]]:
         found: dict[int, list[Account]] = {}
         for some in chunks(list(identity_ids)):
-            query = select(m.account).where(self._among(_ACCOUNT.identity_id, some))
+            query = ACCOUNTS.where(self._among(_ACCOUNT.identity_id, some))
             # One order for everybody who locks: a run and an export must not wait for each other.
             query = query.order_by(*m.account.primary_key).with_for_update()
-            for row in self._rows(query):
-                found.setdefault(row.identity_id, []).append(account_value(row))
+            for one in map(Account._make, self._rows(query)):
+                found.setdefault(one.identity_id, []).append(one)
         return found
 
     def accounts_by_key(self, connector: str, object_class: str, keys: Collection[str]) -> dict[str, Account]:
-        rows = self._accounts(connector, object_class, _ACCOUNT.key, keys)
-        return {row.key: account_value(row) for row in rows}
+        found = self._accounts(connector, object_class, _ACCOUNT.key, keys)
+        return {one.key: one for one in found if one.key is not None}
 
     def accounts_by_correlate(
         self, connector: str, object_class: str, texts: Collection[str]
     ) -> dict[str, list[Account]]:
         found: dict[str, list[Account]] = {}
-        for row in self._accounts(connector, object_class, _ACCOUNT.correlate, texts):
-            found.setdefault(row.correlate, []).append(account_value(row))
+        for one in self._accounts(connector, object_class, _ACCOUNT.correlate, texts):
+            found.setdefault(one.correlate or "", []).append(one)
         return found
 
     def _accounts(
         self, connector: str, object_class: str, column: ColumnElement[Any], values: Collection[str]
-    ) -> Iterator[Any]:
-        base = select(m.account).where(_ACCOUNT.connector == connector, _ACCOUNT.object == object_class)
+    ) -> Iterator[Account]:
+        base = ACCOUNTS.where(_ACCOUNT.connector == connector, _ACCOUNT.object == object_class)
         for some in chunks(list(values)):
-            yield from self._rows(base.where(self._among(column, some)))
+            yield from map(Account._make, self._rows(base.where(self._among(column, some))))
 
     def _at(self, table: Any, place: tuple[str, str], keys: Sequence[str]) -> list[ColumnElement[bool]]:
         return [table.c.connector == place[0], table.c.object == place[1], self._among(table.c.key, keys)]
@@ -193,11 +195,21 @@ class SqlMeshTransaction:
         update_rows(self._connection, m.identity, ("id",), IDENTITY_FIELDS, rows)
 
     def put_join_keys(self, type_name: str, keys: Mapping[int, Collection[Pair]], new: Collection[int]) -> None:
-        old = [one for one in keys if one not in new]
-        for some in chunks(old):
+        stored = self._join_keys([one for one in keys if one not in new])
+        moved = {one: pairs for one, pairs in keys.items() if one in new or stored.get(one, _NONE) != pairs}
+        for some in chunks([one for one in moved if one in stored]):
             self._connection.execute(delete(m.join_key).where(self._among(m.join_key.c.identity_id, some)))
-        rows = [(*pair, type_name, identity_id) for identity_id, pairs in keys.items() for pair in sorted(pairs)]
+        rows = [(*pair, type_name, identity_id) for identity_id, pairs in moved.items() for pair in sorted(pairs)]
         insert_rows(self._connection, m.join_key, ("attribute", "value", "type", "identity_id"), rows)
+
+    def _join_keys(self, identity_ids: Sequence[int]) -> dict[int, set[Pair]]:
+        columns = m.join_key.c
+        found: dict[int, set[Pair]] = {}
+        for some in chunks(identity_ids):
+            query = select(columns.identity_id, columns.attribute, columns.value)
+            for identity_id, attribute, value in self._rows(query.where(self._among(columns.identity_id, some))):
+                found.setdefault(identity_id, set()).add((attribute, value))
+        return found
 
     def put_accounts(self, new: Sequence[Account], changed: Sequence[Account]) -> None:
         names = (*ACCOUNT_FIELDS, "changed_at")
@@ -315,7 +327,7 @@ class SqlMesh:
         places = tuple_(_OBJECT.connector, _OBJECT.object, _OBJECT.key)
         last: tuple[str, str, str] = ("", "", "")
         while True:
-            query = select(m.connector_object).where(_OBJECT.due <= now, places > last)
+            query = OBJECTS.where(_OBJECT.due <= now, places > last)
             with self._database.read() as connection:
                 query = query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key).limit(size)
                 found = [stored_object(row) for row in connection.execute(query)]
@@ -351,7 +363,7 @@ class SqlMesh:
     def objects_to_rejoin(self, ruleset: int, rules: Collection[str], size: int) -> Iterator[list[StoredObject]]:
         """Objects joined to nobody, or by a rule that is not among ``rules``, last joined under other rules."""
         loose = or_(_OBJECT.state != "joined", _OBJECT.joined_by.not_in(list(rules)))
-        query = select(m.connector_object).where(_OBJECT.ruleset != ruleset, loose)
+        query = OBJECTS.where(_OBJECT.ruleset != ruleset, loose)
         query = query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key).limit(size)
         while True:  # what was taken has today's rule set and is not found again
             with self._database.read() as connection:

@@ -12,7 +12,7 @@ from identitymesh.model.identities import Identity
 from identitymesh.model.objects import StoredObject
 from identitymesh.runs.contract import Place
 from identitymesh.storage.database import Database
-from identitymesh.storage.rows import account_value, identity_value, stored_object
+from identitymesh.storage.rows import ACCOUNTS, IDENTITIES, OBJECTS, identity_value, stored_object
 from identitymesh.storage.tables import mesh as m
 
 MANY = 20
@@ -49,7 +49,7 @@ class SqlPeople:
         objects, waiting = m.connector_object.c, m.waiting_key.c
         places = select(waiting.connector, waiting.object, waiting.key).where(waiting.value == subject)
         mine = or_(objects.key == subject, tuple_(objects.connector, objects.object, objects.key).in_(places))
-        query = select(m.connector_object).where(mine, objects.identity_id.is_(None), objects.state != "aside")
+        query = OBJECTS.where(mine, objects.identity_id.is_(None), objects.state != "aside")
         with self._database.read() as connection:
             return [stored_object(row) for row in connection.execute(query.limit(MANY))]
 
@@ -63,21 +63,21 @@ class SqlPeople:
             objects.identity_id.is_(None),
             ~exists().where(linked),
         ]
-        query = select(m.connector_object).where(*nobodys)
+        query = OBJECTS.where(*nobodys)
         query = query.order_by(objects.connector, objects.object, objects.key).limit(limit)
         with self._database.read() as connection:
             total = connection.scalar(select(func.count()).select_from(m.connector_object).where(*nobodys))
             return int(total or 0), [stored_object(row) for row in connection.execute(query)]
 
     def person(self, identity_id: int) -> tuple[Identity, list[StoredObject], list[Account]]:
-        objects = select(m.connector_object).where(m.connector_object.c.identity_id == identity_id)
-        accounts = select(m.account).where(m.account.c.identity_id == identity_id)
+        objects = OBJECTS.where(m.connector_object.c.identity_id == identity_id)
+        accounts = ACCOUNTS.where(m.account.c.identity_id == identity_id)
         with self._database.read() as connection:
-            row = connection.execute(select(m.identity).where(m.identity.c.id == identity_id)).one_or_none()
+            row = connection.execute(IDENTITIES.where(m.identity.c.id == identity_id)).one_or_none()
             if row is None:
                 raise NotFound(f"there is no identity {identity_id}")
             return (
                 identity_value(row),
                 [stored_object(one) for one in connection.execute(objects)],
-                [account_value(one) for one in connection.execute(accounts)],
+                [Account._make(one) for one in connection.execute(accounts)],
             )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Row, String, select, type_coerce
 
 from identitymesh.model.accounts import Account
 from identitymesh.model.attributes import digest, dump, load
 from identitymesh.model.identities import Identity, held_from
 from identitymesh.model.objects import ObjectId, StoredObject
-from identitymesh.storage.bulk import BoundMoment
+from identitymesh.storage.bulk import BoundMoment, as_read
+from identitymesh.storage.tables import mesh as m
 
 ACCOUNT_FIELDS = Account._fields  # the columns have the names of the fields; the first three are the key
 _account_fields = attrgetter(*ACCOUNT_FIELDS)
@@ -29,27 +30,41 @@ def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:
         yield some
 
 
-def stamp(moment: datetime | None) -> str | None:
+def stamp(moment: datetime) -> str:
     """RFC 3339 in UTC."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def moment(text: str | None) -> datetime | None:
+def moment(text: str) -> datetime:
     """Inverse of :func:`stamp`."""
-    return datetime.fromisoformat(text) if text else None
+    return datetime.fromisoformat(text)
 
 
-def stored_object(row: Row[Any]) -> StoredObject:
-    return StoredObject(
-        id=ObjectId(row.connector, row.object, row.key),
-        attributes=load(row.document),
-        digest=row.digest,
-        state=row.state,
-        identity_id=row.identity_id,
-        joined_by=row.joined_by,
-        correlate=row.correlate,
-        due=row.due,
-    )
+def _bare(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A moment as the driver gives it; for nearly everybody it is null, which needs no call. See :func:`as_read`."""
+    return type_coerce(column, String)
+
+
+# What the constructors below take, in their order.
+OBJECTS = select(
+    *(m.connector_object.c[name] for name in ("connector", "object", "key", "document", "digest", "state")),
+    *(m.connector_object.c[name] for name in ("identity_id", "joined_by", "correlate")),
+    _bare(m.connector_object.c.due),
+)
+IDENTITIES = select(
+    *(m.identity.c[name] for name in ("id", "type", "anchor", "document", "present")),
+    _bare(m.identity.c.left_at),
+    _bare(m.identity.c.due),
+)
+ACCOUNTS = select(*(m.account.c[name] for name in ACCOUNT_FIELDS))  # for Account._make
+
+
+def stored_object(row: Sequence[Any]) -> StoredObject:
+    """A row of :data:`OBJECTS`."""
+    connector, object_class, key, document, digest, state, identity_id, joined_by, correlate, due = row
+    place = ObjectId(connector, object_class, key)
+    due = as_read(due) if due is not None else None
+    return StoredObject(place, load(document), digest, state, identity_id, joined_by, correlate, due)
 
 
 Bound = Callable[[datetime | None], BoundMoment | None]
@@ -69,17 +84,12 @@ def object_rest(one: StoredObject, now: BoundMoment | None) -> tuple[Any, ...]:
     return one.digest, dump(one.attributes).decode(), False, now
 
 
-def identity_value(row: Row[Any]) -> Identity:
-    return Identity(
-        id=row.id,
-        type=row.type,
-        anchor=row.anchor,
-        values=held_from(load(row.document)),
-        present=row.present,
-        left_at=stamp(row.left_at),
-        created_at=stamp(row.created_at),
-        due=row.due,
-    )
+def identity_value(row: Sequence[Any]) -> Identity:
+    """A row of :data:`IDENTITIES`."""
+    number, type_name, anchor, document, present, left_at, due = row
+    left_at = stamp(as_read(left_at)) if left_at is not None else None
+    due = as_read(due) if due is not None else None
+    return Identity(number, type_name, anchor, held_from(load(document)), present, left_at, due)
 
 
 def identity_row(one: Identity, ruleset: int, bound: Bound, now: BoundMoment | None) -> tuple[Any, ...]:
@@ -91,4 +101,5 @@ def identity_row(one: Identity, ruleset: int, bound: Bound, now: BoundMoment | N
 
 
 def account_value(row: Row[Any]) -> Account:
+    """From a row that has the columns of an account among others."""
     return Account._make(_account_fields(row))
