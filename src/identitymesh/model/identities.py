@@ -40,6 +40,18 @@ class Identity:
     def __post_init__(self) -> None:
         self.attributes = {name: held[0] for name, held in self.values.items()}
 
+    def differs(self, before: Identity) -> bool:
+        """Whether there is anything to store. A value that stayed is the very object that it was (pipeline/flowing)."""
+        if (self.anchor, self.present, self.left_at, self.due) != (
+            before.anchor,
+            before.present,
+            before.left_at,
+            before.due,
+        ):
+            return True
+        mine, earlier = self.values, before.values
+        return len(mine) != len(earlier) or any(held is not earlier.get(name) for name, held in mine.items())
+
     def document(self) -> bytes:
         """Canonical JSON: name to ``[value, rule, connector, key, confidence, since]`` (docs/formats)."""
         return dump({name: tuple(held) for name, held in self.values.items()})

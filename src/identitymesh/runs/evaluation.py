@@ -349,7 +349,9 @@ class Evaluation:
                 break
             self._flow_touched()
         new = [self._after[one] for one in self._after if self._before[one] is None]
-        changed = [after for one, after in self._after.items() if self._before[one] not in (None, after)]
+        changed = [
+            after for one, after in self._after.items() if (before := self._before[one]) and after.differs(before)
+        ]
         self._report_shared_anchors(changed)
         self._accounts.project(self._after, {one.id for one in new})
         self.outcome.issues += self._accounts.issues
@@ -368,16 +370,15 @@ class Evaluation:
 
     def _write(self, new: Sequence[Identity], changed: Sequence[Identity]) -> None:
         tx, version = self.tx, self._rules.version
-        stale = (
-            [one for one in self._after.values() if self._before[one.id] is not None]
-            if self._rules_changed
-            else changed
-        )
-        tx.put_identities(new, stale, version)
-        self._unique.write([*new, *stale], self._new)
+        concerned = list(self._after.values()) if self._rules_changed else [*new, *changed]
+        tx.put_identities(new, changed, version)
+        if self._rules_changed:
+            written = {one.id for one in (*new, *changed)}
+            tx.settle_identities([one.id for one in concerned if one.id not in written], version)
+        self._unique.write(concerned, self._new)
         self.outcome.issues += self._unique.issues
         for type_name in self._rules.types:
-            keys = {one.id: self._pairs_of[one.id] for one in (*new, *stale) if one.type == type_name}
+            keys = {one.id: self._pairs_of[one.id] for one in concerned if one.type == type_name}
             tx.put_join_keys(type_name, keys, {one.id for one in new})
         tx.put_objects([one for one in self._objects.values() if one.id in self._read], version, self._new)
         tx.relink_objects([one for one in self._objects.values() if one.id not in self._read], version)

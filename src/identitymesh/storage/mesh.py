@@ -194,6 +194,11 @@ class SqlMeshTransaction:
         rows = [(*identity_row(one, ruleset, self._bound, self._now), one.id) for one in changed]
         update_rows(self._connection, m.identity, ("id",), IDENTITY_FIELDS, rows)
 
+    def settle_identities(self, ids: Collection[int], ruleset: int) -> None:
+        for some in chunks(ids):
+            mine = self._among(m.identity.c.id, some)
+            self._connection.execute(update(m.identity).where(mine).values(ruleset=ruleset))
+
     def put_join_keys(self, type_name: str, keys: Mapping[int, Collection[Pair]], new: Collection[int]) -> None:
         stored = self._join_keys([one for one in keys if one not in new])
         moved = {one: pairs for one, pairs in keys.items() if one in new or stored.get(one, _NONE) != pairs}
@@ -379,10 +384,12 @@ class SqlMesh:
             tx._connection.execute(statement)  # noqa: SLF001  same module
 
     def identities_to_refresh(self, ruleset: int, size: int) -> Iterator[list[int]]:
-        query = select(m.identity.c.id).where(m.identity.c.ruleset != ruleset).order_by(m.identity.c.id).limit(size)
+        last = 0  # without it each page would walk again over all that were refreshed before
         while True:
+            query = select(m.identity.c.id).where(m.identity.c.ruleset != ruleset, m.identity.c.id > last)
             with self._database.read() as connection:
-                found = list(connection.scalars(query))
+                found = list(connection.scalars(query.order_by(m.identity.c.id).limit(size)))
             if not found:
                 return
             yield found
+            last = found[-1]
