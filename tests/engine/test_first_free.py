@@ -11,7 +11,7 @@ from identitymesh.errors import DefinitionRefused, StorageError
 from identitymesh.model.attributes import Value
 from identitymesh.redaction import Secret
 from identitymesh.runs.contract import Reservation
-from identitymesh.storage.mesh import SqlMeshTransaction
+from identitymesh.storage.batches import SqlMeshTransaction
 from tests.servers.postgresql import PostgresDatabase
 
 from .world import World, silent

@@ -8,7 +8,7 @@ tables that entries end up in: text without NUL, integers of 64 bits, bounded si
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from identitymesh.connectors.contract import BadEntry, Entry
@@ -75,6 +75,9 @@ def check(
     The second entry with a key is bad even when it is identical: which of two came first is chance, and
     the source that yields one object twice has a fault that somebody should see.
     """
+    entries = list(entries)
+    if _sound_together(entries, seen):
+        return entries, []
     good: list[Entry] = []
     bad: list[BadEntry] = []
     for place, entry in enumerate(entries):
@@ -89,6 +92,24 @@ def check(
         else:
             bad.append(BadEntry(fault, entry.key if readable else None, where(place) if where else ""))
     return good, bad
+
+
+def _sound_together(entries: Sequence[Entry], seen: set[str]) -> bool:
+    """Whether nothing need be looked at one by one, as in nearly every page of text; their keys are then ``seen``."""
+    try:
+        keys = [entry.key for entry in entries]
+        named = "".join(keys)
+        text = "".join([value for entry in entries for value in entry.attributes.values()])  # type: ignore[misc]
+    except TypeError:  # some of it is no text
+        return False
+    if not (named.isascii() and len(text) < _SHORT and (text.isascii() or _encodes(text))):
+        return False
+    if "\0" in named or "\0" in text or not all(keys) or max(map(len, keys), default=0) > MAX_KEY:
+        return False
+    if len(set(keys)) < len(keys) or not seen.isdisjoint(keys):
+        return False
+    seen.update(keys)
+    return True
 
 
 def _attribute_fault(name: Any, value: Any) -> str | None:

@@ -28,11 +28,10 @@ def stage(entries: Sequence[Entry], known: dict[str, bytes], names: AbstractSet[
     a complete read is what the source no longer has.
     """
     changed = []
-    for entry in entries:
-        attributes = entry.attributes
+    for key, attributes, *_ in entries:
         if not attributes.keys() <= names:
-            attributes = {name: value for name, value in attributes.items() if name in names}
+            attributes = {name: value for name, value in attributes.items() if name in names}  # noqa: PLW2901
         now = digest(image(attributes))
-        if known.pop(entry.key, UNSETTLED) != now:
-            changed.append(Staged(entry.key, attributes, now))
+        if known.pop(key, UNSETTLED) != now:
+            changed.append(Staged(key, attributes, now))
     return changed

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ARRAY, ColumnElement, Connection, Table, Text, any_, bindparam, exc, func, select
+from sqlalchemy import ARRAY, ColumnElement, Connection, Select, Table, Text, any_, bindparam, exc, func, select
 
 BoundMoment = datetime | str
 
@@ -40,6 +40,21 @@ def among(
         each = func.json_each(bindparam(None, orjson.dumps(values).decode(), Text)).table_valued("value")
         return column.in_(select(each.c.value))
     return column == any_(bindparam(None, values, ARRAY(column.type)))
+
+
+def pairs(connection: Connection, query: Select[Any]) -> dict[str, bytes]:
+    """All rows of a query of two columns, which may be millions."""
+    if not _is_sqlite(connection):
+        rows = connection.execution_options(yield_per=5000).execute(query)
+        return {row[0]: row[1] for row in rows}
+    # A row of SQLAlchemy takes longer to make than the driver's takes to read.
+    compiled = query.compile(dialect=connection.dialect)
+    values = [compiled.params[name] for name in compiled.positiontup or ()]
+    driver = connection.dialect.loaded_dbapi
+    try:
+        return dict(connection.connection.cursor().execute(str(compiled), values))
+    except driver.Error as error:
+        raise exc.DBAPIError.instance(str(compiled), None, error, driver.Error, dialect=connection.dialect) from error
 
 
 def insert_rows(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
 
 from identitymesh.runs.contract import Attempt, Lease, Result
+from identitymesh.storage.batches import SqlMeshTransaction
 from identitymesh.storage.bulk import update_rows
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
-from identitymesh.storage.mesh import SqlMeshTransaction
 from identitymesh.storage.plans import thawed
 from identitymesh.storage.rows import ACCOUNT_FIELDS, account_value, chunks
 from identitymesh.storage.tables import mesh as m
