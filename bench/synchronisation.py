@@ -47,9 +47,8 @@ def two_hundred_thousand_people() -> list[Line]:
     with folder() as place:
         company_of_files(place, MANY)
         first = run(place, "first")
+        bare = bare_inserts(place / "identitymesh.db", place)
         rules = run(place, "rules")
-    with folder() as place:
-        bare = bare_inserts(MANY, place)
     with folder() as place, postgresql(place) as url:
         company_of_files(place, MANY, database_url=url)
         postgres = run(place, "first")

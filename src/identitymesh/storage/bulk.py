@@ -48,7 +48,7 @@ def pairs(connection: Connection, query: Select[Any]) -> dict[str, bytes]:
         rows = connection.execution_options(yield_per=5000).execute(query)
         return {row[0]: row[1] for row in rows}
     # A row of SQLAlchemy takes longer to make than the driver's takes to read.
-    compiled = query.compile(dialect=connection.dialect)
+    compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
     values = [compiled.params[name] for name in compiled.positiontup or ()]
     driver = connection.dialect.loaded_dbapi
     try:
