@@ -11,6 +11,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    Table,
     delete,
     func,
     insert,
@@ -51,6 +52,40 @@ _OBJECT = m.connector_object.c
 _ACCOUNT = m.account.c
 
 
+_IDENTITIES = IDENTITIES.add_columns(m.identity.c.ruleset)
+
+
+class _Updates:
+    """Rows to update, those together that change the same columns: SQLite rewrites the index of a column that is set.
+
+    ``always`` names the columns that are set in every row.
+    """
+
+    def __init__(self, always: Sequence[str]) -> None:
+        self._always = always
+        self._rows: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+
+    def add(
+        self,
+        key: Sequence[Any],
+        always: Sequence[Any],
+        names: Sequence[str],
+        before: Sequence[Any] | None,
+        after: Sequence[Any],
+    ) -> None:
+        """Of ``names`` those are set whose values differ; all of them when nobody knows what was ``before``."""
+        if before is None:
+            self._rows.setdefault(tuple(names), []).append((*after, *always, *key))
+            return
+        moved = [at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+        values = [after[at] for at in moved]
+        self._rows.setdefault(tuple([names[at] for at in moved]), []).append((*values, *always, *key))
+
+    def carry_out(self, connection: Connection, table: Table, keys: Sequence[str]) -> None:
+        for names, rows in self._rows.items():
+            update_rows(connection, table, keys, (*names, *self._always), rows)
+
+
 class SqlMeshTransaction:
     """``MeshTransaction`` on one connection. Loaded identities and accounts are locked where the database can."""
 
@@ -59,6 +94,10 @@ class SqlMeshTransaction:
         self._bound = partial(as_stored, connection)
         self._among = partial(among, connection)
         self._now = self._bound(datetime.now(UTC))
+        # What was read here, so that only what changed is written.
+        self._objects: dict[ObjectId, StoredObject] = {}
+        self._identities: dict[int, Sequence[Any]] = {}
+        self._accounts_read: dict[tuple[int, str, str], Account] = {}
         self.inserted = 0  # objects and identities, for the statistics of the database
         self.unique = SqlUniqueRows(connection, self._now)
         self.reviews = SqlReviewRows(connection)
@@ -74,7 +113,7 @@ class SqlMeshTransaction:
         for some in chunks(list(keys)):
             for row in self._rows(base.where(self._among(_OBJECT.key, some))):
                 one = stored_object(row)
-                found[one.id.key] = one
+                found[one.id.key] = self._objects[one.id] = one
         return found
 
     def objects_of(self, identity_ids: Collection[int]) -> dict[int, list[StoredObject]]:
@@ -128,8 +167,12 @@ class SqlMeshTransaction:
     def identities(self, ids: Collection[int]) -> dict[int, Identity]:
         found: dict[int, Identity] = {}
         for some in chunks(list(ids)):
-            query = IDENTITIES.where(self._among(m.identity.c.id, some)).order_by(m.identity.c.id).with_for_update()
-            found.update({one.id: one for one in map(identity_value, self._rows(query))})
+            query = _IDENTITIES.where(self._among(m.identity.c.id, some)).order_by(m.identity.c.id).with_for_update()
+            for row in self._rows(query):
+                number, type_name, anchor, document, present, left_at, due, ruleset = row
+                found[number] = identity_value(row[:-1])
+                was = (type_name, anchor, document, None, present, left_at, due, ruleset, None)
+                self._identities[number] = was
         return found
 
     def next_identity_id(self) -> int:
@@ -144,6 +187,7 @@ class SqlMeshTransaction:
             query = query.order_by(*m.account.primary_key).with_for_update()
             for one in map(Account._make, self._rows(query)):
                 found.setdefault(one.identity_id, []).append(one)
+                self._accounts_read[one.place] = one
         return found
 
     def accounts_by_key(self, connector: str, object_class: str, keys: Collection[str]) -> dict[str, Account]:
@@ -171,10 +215,22 @@ class SqlMeshTransaction:
     # -- writes ------------------------------------------------------------------
 
     def put_objects(self, objects: Sequence[StoredObject], ruleset: int, new: Collection[ObjectId] = ()) -> None:
-        self.remove_objects([one.id for one in objects if one.id not in new])
-        rows = [(*one.id, *object_link(one, ruleset, self._bound), *object_rest(one, self._now)) for one in objects]
+        changed = [one for one in objects if one.id in self._objects]
+        fresh = [one for one in objects if one.id not in self._objects] if changed else objects
+        self.remove_objects([one.id for one in fresh if one.id not in new])
+        rows = [(*one.id, *object_link(one, ruleset, self._bound), *object_rest(one, self._now)) for one in fresh]
         insert_rows(self._connection, m.connector_object, (*OBJECT_ID, *OBJECT_LINK, *OBJECT_REST), rows)
         self.inserted += len(rows)
+        self._change_objects(changed, ruleset)
+
+    def _change_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
+        """Objects that were seen and that this transaction has read as they were."""
+        updates = _Updates(("ruleset", "absent_run", *OBJECT_REST))
+        for one in objects:
+            link = object_link(one, ruleset, self._bound)
+            before = object_link(self._objects[one.id], ruleset, self._bound)
+            updates.add(one.id, (ruleset, None, *object_rest(one, self._now)), OBJECT_LINK, before, link)
+        updates.carry_out(self._connection, m.connector_object, OBJECT_ID)
 
     def relink_objects(self, objects: Sequence[StoredObject], ruleset: int) -> None:
         rows = [(*object_link(one, ruleset, self._bound), *one.id) for one in objects]
@@ -195,8 +251,11 @@ class SqlMeshTransaction:
     def put_identities(self, new: Sequence[Identity], changed: Sequence[Identity], ruleset: int) -> None:
         rows = [(*identity_row(one, ruleset, self._bound, self._now), self._now, one.id) for one in new]
         insert_rows(self._connection, m.identity, (*IDENTITY_FIELDS, "created_at", "id"), rows)
-        rows = [(*identity_row(one, ruleset, self._bound, self._now), one.id) for one in changed]
-        update_rows(self._connection, m.identity, ("id",), IDENTITY_FIELDS, rows)
+        updates = _Updates(())
+        for one in changed:
+            row = identity_row(one, ruleset, self._bound, self._now)
+            updates.add((one.id,), (), IDENTITY_FIELDS, self._identities.get(one.id), row)
+        updates.carry_out(self._connection, m.identity, ("id",))
 
     def settle_identities(self, ids: Collection[int], ruleset: int) -> None:
         for some in chunks(ids):
@@ -223,8 +282,11 @@ class SqlMeshTransaction:
     def put_accounts(self, new: Sequence[Account], changed: Sequence[Account]) -> None:
         names = (*ACCOUNT_FIELDS, "changed_at")
         insert_rows(self._connection, m.account, names, [(*one, self._now) for one in new])
-        rows = [(*one[3:], self._now, *one.place) for one in changed]
-        update_rows(self._connection, m.account, names[:3], names[3:], rows)
+        updates = _Updates(("changed_at",))
+        for one in changed:
+            before = self._accounts_read.get(one.place)
+            updates.add(one.place, (self._now,), ACCOUNT_FIELDS[3:], before and before[3:], one[3:])
+        updates.carry_out(self._connection, m.account, names[:3])
 
     def audit(self, events: Iterable[Record]) -> None:
         SqlAuditTrail(self._connection).append(events)
