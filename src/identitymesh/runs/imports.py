@@ -251,7 +251,7 @@ def _digest(text: str) -> str:
 
 @contextmanager
 def _collector_resting() -> Iterator[None]:
-    """No cyclic garbage is made while reading; the collector would only slow it down (measured: by half)."""
+    """No cyclic garbage is made while people are worked out; the collector would only slow it down (by half)."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -269,6 +269,7 @@ def _evaluate(work: Work, total: Outcome, step: Callable[[Evaluation], None]) ->
     total.add(outcome)
 
 
+@_collector_resting()
 def refresh(work: Work, rule_names: Sequence[str]) -> Outcome:
     """After a change of rules: join again what has to be, and evaluate every identity under today's rules."""
     total = Outcome()
@@ -283,6 +284,7 @@ def refresh(work: Work, rule_names: Sequence[str]) -> Outcome:
     return _nothing_read(total)
 
 
+@_collector_resting()
 def evaluate_due(work: Work) -> Outcome:
     """Whoever has become due: what the rules say of them can have changed with the date alone."""
     total = Outcome()
