@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers.authority import Authority
 from tests.servers.postgresql import PostgresDatabase, PostgresServer
@@ -17,6 +18,9 @@ if TYPE_CHECKING:  # needs python-ldap, which not every test does
     from tests.servers.slapd import Branch, SlapdServer
 
 REQUIRE_ALL = "TESTS_REQUIRE_ALL"
+# How long an example takes says what else the machine does, and nothing of the code: figures are those of `make bench`.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 # Real servers that the suite may use, by what their names have after IDENTITYMESH_TEST_. The product would refuse these
 # as unknown settings, so they are kept under another name, where the workers of pytest-xdist find them, too.
 _ASKED, _KEPT = "IDENTITYMESH_TEST_", "TESTS_OUTSIDE_"
