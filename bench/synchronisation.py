@@ -17,7 +17,8 @@ from pathlib import Path
 
 from tests.servers.postgresql import PostgresServer
 
-from bench.lines import Line, bare_inserts, folder
+from bench.lines import Line, folder
+from identitymesh.benchmark.bare import insert_again
 from identitymesh.benchmark.company import company_of_files, take_exports_as_done, write_people
 
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
@@ -47,7 +48,7 @@ def two_hundred_thousand_people() -> list[Line]:
     with folder() as place:
         company_of_files(place, MANY)
         first = run(place, "first")
-        bare = bare_inserts(place / "identitymesh.db", place)
+        bare = insert_again(place / "identitymesh.db", place)
         rules = run(place, "rules")
     with folder() as place, postgresql(place) as url:
         company_of_files(place, MANY, database_url=url)

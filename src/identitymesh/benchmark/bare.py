@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import Final
 
+from identitymesh.storage.database import PRAGMAS
+
 ROWS_OF_PEOPLE: Final = ("connector_object", "identity", "join_key", "account", "audit", "plan_row")
 _TOGETHER: Final = 1_000
-_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
 
 
 def insert_again(made: Path, place: Path) -> float:
@@ -25,7 +26,7 @@ def insert_again(made: Path, place: Path) -> float:
     for (table,) in bare.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
         if table not in ROWS_OF_PEOPLE and not table.startswith("sqlite"):
             _insert(bare, {table: source.execute(f"SELECT * FROM {table}").fetchall()})  # noqa: S608 - names of ours
-    for pragma in _PRAGMAS:
+    for pragma in PRAGMAS:
         bare.execute(f"PRAGMA {pragma}")
     rows = {table: source.execute(f"SELECT * FROM {table} ORDER BY rowid") for table in ROWS_OF_PEOPLE}  # noqa: S608 - names of ours
     spent = 0.0
