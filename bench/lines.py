@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import statistics
@@ -20,7 +19,7 @@ import orjson
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tests.servers.scim import ScimServer
 
-from bench.company import COLUMNS, company, person, silent
+from bench.company import company, person, silent
 from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import parse
 from identitymesh.secrets.store import SecretStore
@@ -83,43 +82,6 @@ def _beside_python(most: float, place: Path, *arguments: str) -> Line:
     ours, bare = (statistics.median(one[side] for one in pairs) * 1000 for side in (0, 1))
     figures = f"{ours:.0f} ms, python -c pass {bare:.0f} ms"
     return Line(f"identitymesh {' '.join(arguments)} / python -c pass", ratio, figures, most=most)
-
-
-def bare_inserts(people: int, place: Path) -> float:
-    """The rows that a first synchronisation leaves, inserted by the driver alone in transactions of 1,000."""
-    connection = sqlite3.connect(place / "bare.db", isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(
-        "CREATE TABLE object (connector, class, key, digest, document, identity, PRIMARY KEY (connector, class, key))"
-    )
-    connection.execute("CREATE INDEX object_identity ON object (identity)")
-    connection.execute("CREATE TABLE identity (id INTEGER PRIMARY KEY, anchor, document, digest)")
-    connection.execute("CREATE INDEX identity_anchor ON identity (anchor)")
-    connection.execute("CREATE TABLE key (attribute, value, identity, PRIMARY KEY (attribute, value, identity))")
-    connection.execute("CREATE TABLE account (identity, connector, desired, digest, PRIMARY KEY (identity, connector))")
-    connection.execute("CREATE TABLE audit (id INTEGER PRIMARY KEY, payload)")
-    connection.execute("CREATE TABLE plan (plan, identity, digest, PRIMARY KEY (plan, identity))")
-
-    def insert() -> None:
-        for start in range(0, people, 1000):
-            batch = []
-            for number in range(start, min(start + 1000, people)):
-                row = person(number)
-                document = orjson.dumps(dict(zip(COLUMNS, row, strict=True)), option=orjson.OPT_SORT_KEYS).decode()
-                batch.append((number, row[0], document, hashlib.blake2b(document.encode(), digest_size=16).digest()))
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO object VALUES ('hr', 'user', ?2, ?4, ?3, ?1)", batch)
-            connection.executemany("INSERT INTO identity VALUES (?1, ?2, ?3, ?4)", batch)
-            connection.executemany("INSERT INTO key VALUES ('employeeId', ?2, ?1)", [one[:2] for one in batch])
-            connection.executemany("INSERT INTO account VALUES (?1, 'crm', ?3, ?4)", batch)
-            connection.executemany("INSERT INTO audit (payload) VALUES (?)", [one[2:3] for one in batch])
-            connection.executemany("INSERT INTO plan VALUES (1, ?, ?)", [(one[0], one[3]) for one in batch])
-            connection.execute("COMMIT")
-
-    spent = seconds(insert)
-    connection.close()
-    return spent
 
 
 def creates_at_a_scim_service() -> Line:
