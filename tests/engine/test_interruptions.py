@@ -389,7 +389,7 @@ def test_a_killed_connection_while_answers_are_recorded_makes_nobody_twice(
         world.hire_many(5)
 
         def kill(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-            if statement.startswith("UPDATE account SET rule") and world.crm.objects:
+            if statement.startswith("UPDATE account SET") and "known" in statement and world.crm.objects:
                 event.remove(world.database.engine, "before_cursor_execute", kill)
                 pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
                 with postgres_url.connect() as other:
