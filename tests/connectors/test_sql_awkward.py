@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from identitymesh.connectors.facade import Facade
+from identitymesh.connectors.kinds.sql import opening
 from identitymesh.connectors.kinds.sql.opening import tls_options
 from identitymesh.connectors.kinds.sql.settings import PostgresAddress, SqlSettings, endpoints, scope
 from identitymesh.connectors.kinds.sql.watermarks import read_watermark, write_watermark
@@ -24,9 +26,11 @@ from identitymesh.errors import (
     TimedOut,
     Unreachable,
 )
+from identitymesh.redaction import Secret
 from tests.connectors.doubles import Credentials, facade
 from tests.connectors.servers import self_signed
 from tests.servers.postgresql import PostgresDatabase
+from tests.servers.proxy import Proxy
 
 Opener = Callable[..., Facade]
 
@@ -610,3 +614,28 @@ class TestSettings:
             SqlSettings.model_validate(describe("postgresql://app@db.example.org/hr", password="Hunter2"))
         assert "Hunter2" not in str(refused.value) + repr(refused.value.errors(include_input=False))
         assert "secrets set" in str(refused.value)
+
+
+def test_a_server_that_goes_silent_on_a_living_line_is_given_up(
+    postgres_url: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "_GRACE", 0.5)
+    with Proxy(postgres_url.port) as proxy:
+        url = f"postgresql+psycopg://{postgres_url.user}@127.0.0.1:{proxy.port}/{postgres_url.name}"
+        settings = SqlSettings.model_validate(
+            {
+                "type": "sql",
+                "url": url,
+                "password": "secret://hr/reader",
+                "timeout": 1,
+                "objects": {"user": {"table": "t", "key": "id"}},
+            }
+        )
+        address = settings.address
+        assert isinstance(address, PostgresAddress)
+        connection = opening.connect_postgres(address, settings, lambda _: Secret(postgres_url.password))
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        proxy.stall()
+        with pytest.raises(psycopg.errors.ConnectionTimeout, match=r"no answer in 1\.5 s"):
+            connection.execute("SELECT 1")
+        assert connection.closed

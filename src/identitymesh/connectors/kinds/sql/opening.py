@@ -27,6 +27,7 @@ from identitymesh.connectors.scrubbing import scrub
 from identitymesh.errors import ConnectorError, ConnectorMisconfigured, Unreachable
 
 _POOL: Final = 4  # a read, and the single look-ups while it runs
+_GRACE: Final = 5.0  # seconds that an answer may need on its way
 _STEPS: Final = 10_000  # virtual machine steps of SQLite between two looks at the clock
 
 
@@ -104,15 +105,33 @@ def connect_postgres(
     secret = credentials("password") if settings.password is not None else None
     failure: ConnectorError
     try:
-        connection = psycopg.connect(password=None if secret is None else secret.reveal_text(), **parameters)
+        connection = _Patient.connect(password=None if secret is None else secret.reveal_text(), **parameters)
     except ValueError:
         failure = ConnectorMisconfigured(f"{where}: the password is not text")
     except psycopg.Error as error:
         failure = connect_error(error, where, partial(scrub, () if secret is None else (secret,)))
     else:
+        connection.patience = settings.timeout + _GRACE
         return _adapted(connection)
     # Raised out here, without a cause: the driver's exception keeps the password among its connection's parameters.
     raise failure
+
+
+class _Patient(psycopg.Connection[Any]):
+    """Gives up on a server that is silent, where what is between keeps the line alive: keepalives do not notice that.
+
+    The server itself ends a statement in time (``statement_timeout``); ``patience``, in seconds, is a little longer.
+    """
+
+    patience: float | None = None
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        limit = self.patience if timeout is None else timeout
+        try:
+            return super().wait(gen, interval, limit)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - no other name
+            self.pgconn.finish()  # an answer that still came would be taken for the next one's
+            raise psycopg.errors.ConnectionTimeout(f"no answer in {limit:g} s") from None
 
 
 def _adapted(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
