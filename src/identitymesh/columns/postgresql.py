@@ -24,10 +24,16 @@ _SHARED_LOCK: Final = _LOCK + 1  # of the processes that share the work of one c
 TEXT, BYTEA, TID, XID = 25, 17, 27, 28
 # Batches are read in the order of the key, from its index, and written by the places of their rows. The planner cannot
 # know that each is a small part of the table, and would read all of it for every one.
-# What it then thinks a statement costs would have it compiled first, for half a second each.
-_PLANS: Final = "SET jit = off; " + "; ".join(
+# What it then thinks a statement costs would have it compiled first, for half a second each, or given to workers that
+# are started for every batch.
+_PLANS: Final = "SET jit = off; SET max_parallel_workers_per_gather = 0; " + "; ".join(
     f"SET enable_{kind} = off" for kind in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
 )
+
+
+# Where few rows are looked for in a whole table, reading it once is quicker than following its index.
+AS_A_WHOLE: Final = "SET LOCAL enable_seqscan = on; SET LOCAL enable_sort = on; SET LOCAL enable_indexscan = off"
+BY_THE_KEY: Final = "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_indexscan = on"
 
 
 class PostgresSession:

@@ -22,6 +22,8 @@ from identitymesh.columns.failures import translated
 from identitymesh.columns.formats import Cell, Format, RowKey
 from identitymesh.columns.places import Change, ColumnPlace, Counts, Row, State, cell_of
 from identitymesh.columns.postgresql import (
+    AS_A_WHOLE,
+    BY_THE_KEY,
     BYTEA,
     TEXT,
     TID,
@@ -217,7 +219,9 @@ class PostgresColumn:
 
     def scan(self, which: Which, after: Position | None, limit: int, *, until: Position | None = None) -> list[Row]:
         statement, parameters = self._select(which, after, until)
-        return self._read(f"{statement} LIMIT {limit:d}", parameters)
+        # What is pending in all of a large table is what others have just written; else the table is small.
+        few = which is Which.PENDING and after is None and until is None
+        return self._read(f"{statement} LIMIT {limit:d}", parameters, few=few)
 
     def parts(self, count: int) -> list[Part]:
         """Bounds from the keys of a few pages."""
@@ -235,16 +239,21 @@ class PostgresColumn:
 
     def take(self, which: Which, limit: int) -> list[Row]:
         statement, parameters = self._select(which)
-        return self._read(f"{statement} LIMIT {limit:d} FOR UPDATE", parameters, own=True)
+        return self._read(f"{statement} LIMIT {limit:d} FOR UPDATE", parameters, own=True, few=which is Which.PENDING)
 
-    def _read(self, statement: str, parameters: Sequence[Any], *, own: bool = False) -> list[Row]:
+    def _read(self, statement: str, parameters: Sequence[Any], *, own: bool = False, few: bool = False) -> list[Row]:
         session = self._session
         connection = session.writer if own else session.reader
         with translated(session.describe()), connection.cursor(binary=True) as cursor:
             for oid in (TEXT, BYTEA, TID, XID):  # as they are; text that is a secret never becomes a str
                 cursor.adapters.register_loader(oid, ByteaBinaryLoader)
-            cursor.execute(statement.encode(), parameters)
-            return list(map(PostgresRow, cursor.fetchall()))
+            if not few:
+                return list(map(PostgresRow, cursor.execute(statement.encode(), parameters).fetchall()))
+            with connection.transaction():
+                connection.execute(AS_A_WHOLE)
+                found = cursor.execute(statement.encode(), parameters).fetchall()
+                connection.execute(BY_THE_KEY)
+            return list(map(PostgresRow, found))
 
     def write(self, changes: Sequence[Change], state: State | None) -> int:
         with self._session.batch():
