@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ REQUIRE_ALL = "TESTS_REQUIRE_ALL"
 # How long an example takes says what else the machine does, and nothing of the code: figures are those of `make bench`.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+# Who starts the suite in the background may have it ignore Ctrl-C, and its programs would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Real servers that the suite may use, by what their names have after IDENTITYMESH_TEST_. The product would refuse these
 # as unknown settings, so they are kept under another name, where the workers of pytest-xdist find them, too.
 _ASKED, _KEPT = "IDENTITYMESH_TEST_", "TESTS_OUTSIDE_"

@@ -6,6 +6,7 @@ import secrets
 import signal
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import pytest
@@ -158,15 +159,15 @@ def test_a_server_that_does_not_answer_decides_nothing(home: Home, hr: Hr, monke
     ready(home, hr)
     hr.set(NEW)
     monkeypatch.setattr("identitymesh.connectors.patience.FIRST_PAUSE", 0.01)
-    connect = psycopg.connect
+    connect = psycopg.Connection.connect.__func__  # type: ignore[attr-defined]
 
-    def down(*arguments: object, **named: object) -> object:
+    def down(kind: type[Any], /, *arguments: object, **named: object) -> object:
         if named.get("user") == hr.role:
             raise psycopg.OperationalError("connection refused")
-        return connect(*arguments, **named)  # type: ignore[arg-type]
+        return connect(kind, *arguments, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(psycopg, "connect", down)
+        patched.setattr(psycopg.Connection, "connect", classmethod(down))
         unknown = home("secrets", "rotate", REF, "--json", stdin=NEW)
     assert (unknown.code, unknown.error["code"], unknown.error["retryable"]) == (4, "rotation-unfinished", True)
     assert secret(home)["pending_version"] == "2"
