@@ -17,7 +17,6 @@ from identitymesh.errors import ConnectorError, ImportIncomplete
 from identitymesh.pipeline.importing import Staged, stage
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs import absences
-from identitymesh.runs.ahead import read_ahead
 from identitymesh.runs.contract import ImportState, Issue, Lease, MeshStore
 from identitymesh.runs.evaluation import Evaluation, Outcome
 from identitymesh.runs.reports import ImportReport, Progress
@@ -99,8 +98,8 @@ class _Import:
         pages = 0
         last = Page()
         try:
-            with _collector_resting(), read_ahead(self._pages()) as read:
-                for last in read:
+            with _collector_resting():
+                for last in self._pages():
                     self._take(last)
                     pages += 1
         except ConnectorError as error:
