@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import insert, text, update
+from sqlalchemy import Connection, insert, text, update
 
 from identitymesh.errors import Busy, LeaseLost
-from identitymesh.storage import schema
+from identitymesh.runs.contract import Lease
+from identitymesh.storage import leases, schema
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import SqlLeases, process_start
 from identitymesh.storage.tables.runs import lease as lease_table
@@ -63,8 +64,7 @@ def test_renewing_keeps_it(database: Database) -> None:
 
 
 def test_a_dead_holder_on_this_host_is_taken_over_at_once(database: Database) -> None:
-    leases = SqlLeases(database, seconds=600)
-    leases.acquire("mesh", "a run")
+    SqlLeases(database, seconds=600).acquire("mesh", "a run")
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     started = process_start(child.pid)
     child.wait()
@@ -96,6 +96,27 @@ def test_of_two_that_take_a_new_lease_in_the_same_moment_one_is_busy(database: D
             open_transaction.commit()
             with pytest.raises(Busy, match="has just taken mesh"):
                 other.result(timeout=30)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_lease_that_another_took_after_we_looked_is_left_to_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = SqlLeases(database), SqlLeases(database)
+    taken: list[Lease] = []
+    now = leases._now
+
+    def look_at_the_clock(connection: Connection) -> datetime:
+        """Which the second does once it has seen no row."""
+        monkeypatch.setattr(leases, "_now", now)
+        taken.append(first.acquire("mesh", "a run"))
+        return now(connection)
+
+    monkeypatch.setattr(leases, "_now", look_at_the_clock)
+    with pytest.raises(Busy, match="has just taken mesh"):
+        second.acquire("mesh", "a run")
+
+    first.renew(taken[0])
 
 
 def row_of_somebody_else() -> dict[str, object]:

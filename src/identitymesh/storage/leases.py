@@ -64,7 +64,8 @@ class SqlLeases:
                         hint=f"Wait for it to end; if it has died, its lease is free in {_seconds(row.until - now)} s.",
                     )
                 fence = (row.fence if row is not None else 0) + 1
-                connection.execute(delete(r.lease).where(_LEASE.name == name))
+                if row is not None:  # else somebody may have taken it since we looked: the insert says so
+                    connection.execute(delete(r.lease).where(_LEASE.name == name))
                 connection.execute(insert(r.lease), self._row(name, fence, now, purpose))
         except RowConflict:  # two took a free lease in the same moment
             raise Busy(f"another process has just taken {name}", hint="Wait for it to end.") from None
