@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
 
+from identitymesh.model.accounts import Account
 from identitymesh.runs.contract import Attempt, Lease, Result
 from identitymesh.storage.batches import SqlMeshTransaction
-from identitymesh.storage.bulk import update_rows
+from identitymesh.storage.bulk import among, update_rows
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
 from identitymesh.storage.plans import thawed
-from identitymesh.storage.rows import ACCOUNT_FIELDS, account_value, chunks
+from identitymesh.storage.rows import ACCOUNT_FIELDS, ACCOUNTS
 from identitymesh.storage.tables import mesh as m
 
 _ACCOUNT = m.account.c
@@ -35,7 +35,7 @@ class SqlExports:
             again = and_(_ACCOUNT.status == "parked", func.coalesce(_ACCOUNT.error_code, "").not_in(_SETTLED_BY_IMPORT))
             states = or_(states, again)
         query = (
-            select(*(_ACCOUNT[name] for name in ACCOUNT_FIELDS), m.identity.c.anchor)
+            ACCOUNTS.add_columns(m.identity.c.anchor)
             .join(m.identity, m.identity.c.id == _ACCOUNT.identity_id)
             .where(*_released(connector, frozen), states, tuple_(_ACCOUNT.identity_id, _ACCOUNT.object) > after)
             .order_by(_ACCOUNT.identity_id, _ACCOUNT.object)
@@ -44,9 +44,7 @@ class SqlExports:
         )
         with self._database.write() as connection:
             assert_held(connection, lease)
-            rows: list[Any] = list(connection.execute(query))
-            # Parked creates too: the reason may have been that a lookup found accounts of this person.
-            attempts = [Attempt(account_value(row), row.anchor, row.status != "idle") for row in rows]
+            attempts = [_attempt(Account._make(row[:-1]), row[-1]) for row in connection.execute(query)]
             update_rows(
                 connection, m.account, _PLACE, ("status",), [("sending", *one.account.place) for one in attempts]
             )
@@ -85,13 +83,21 @@ class SqlExports:
             return int(connection.scalar(query) or 0)
 
     def owners(self, connector: str, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        keys: dict[str, list[str]] = {}
+        for object_class, key in places:
+            keys.setdefault(object_class, []).append(key)
         query = select(_ACCOUNT.object, _ACCOUNT.key, _ACCOUNT.identity_id).where(_ACCOUNT.connector == connector)
         found: dict[tuple[str, str], int] = {}
         with self._database.read() as connection:
-            for some in chunks(places):
-                for row in connection.execute(query.where(tuple_(_ACCOUNT.object, _ACCOUNT.key).in_(some))):
-                    found[row.object, row.key] = row.identity_id
+            for object_class, several in keys.items():
+                one_class = query.where(_ACCOUNT.object == object_class, among(connection, _ACCOUNT.key, several))
+                found.update(((row[0], row[1]), row[2]) for row in connection.execute(one_class))
         return found
+
+
+def _attempt(account: Account, anchor: str | None) -> Attempt:
+    # Parked creates too: the reason may have been that a lookup found accounts of this person.
+    return Attempt(account, anchor, recovering=account.status != "idle")
 
 
 def _released(connector: str, frozen: Collection[str]) -> list[ColumnElement[bool]]:
