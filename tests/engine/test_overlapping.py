@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sqlite3
 import threading
@@ -184,3 +185,25 @@ def test_what_was_marked_ahead_is_put_back_when_the_target_cannot_be_used(both: 
     both.crm.before = None
     assert both.run().exports[0].done == {"create": PEOPLE - 2 * CHUNK - 1}
     assert len(both.accounts()) == PEOPLE
+
+
+@pytest.mark.usefixtures("small")
+def test_the_collector_rests_while_a_chunk_is_sent_and_has_its_turn_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.hire_many(PEOPLE)
+    while_sending: list[bool] = []
+    between: list[bool] = []
+    made = exports._Desk.record
+
+    def record(*given: Any) -> None:  # called between two chunks, in the thread that sends
+        between.append(gc.isenabled())
+        made(*given)
+
+    monkeypatch.setattr(exports._Desk, "record", record)
+    world.crm.before = lambda operation, _: while_sending.append(gc.isenabled()) if operation == "create" else None
+
+    assert world.run().state == "done"
+    assert while_sending == [False] * PEOPLE
+    assert between == [True] * len(between)
+    assert len(between) >= PEOPLE // CHUNK

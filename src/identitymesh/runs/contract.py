@@ -315,8 +315,7 @@ class PlanStore(Protocol):
     def definition_version(self, run_id: int) -> int | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One row that is about to be sent. ``recovering``: tried before, and the target may have it already."""
 
     account: Account
@@ -324,8 +323,7 @@ class Attempt:
     recovering: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What came of an attempt: how the account row changes, what the target holds now, and the audit of it."""
 
     change: Callable[[Account], Account]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self, TypeVar
 
+from identitymesh.collector import collector_resting
 from identitymesh.connectors.facade import Facade
 from identitymesh.runs.contract import Attempt, Issue, Result
 from identitymesh.runs.reports import ExportReport
@@ -42,7 +43,8 @@ def export(work: ExportWork, facade: Facade) -> tuple[ExportReport, list[Issue]]
         while attempts := marked.result():
             begun = time.monotonic()
             ahead = desk.mark(size) if brisk else None
-            results, untried = sender.chunk(attempts)
+            with collector_resting():  # it was a sixth of the work; between two chunks it has its turn
+                results, untried = sender.chunk(attempts)
             desk.record(results, untried)
             sent += len(results)
             work.progress("export", work.connector, sent, max(waiting, sent))

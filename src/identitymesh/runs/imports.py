@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from identitymesh.collector import collector_resting
 from identitymesh.connectors.contract import Page, SyncOp
 from identitymesh.connectors.facade import Facade
 from identitymesh.definition.reading import ConnectorDefinition
@@ -98,7 +98,7 @@ class _Import:
         pages = 0
         last = Page()
         try:
-            with _collector_resting():
+            with collector_resting():
                 for last in self._pages():
                     self._take(last)
                     pages += 1
@@ -248,18 +248,6 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@contextmanager
-def _collector_resting() -> Iterator[None]:
-    """No cyclic garbage is made while people are worked out; the collector would only slow it down (by half)."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-
-
 def _evaluate(work: Work, total: Outcome, step: Callable[[Evaluation], None]) -> None:
     with work.mesh.transaction(work.lease) as tx:
         evaluation = Evaluation(tx, work.rules, work.now(), work.actor, work.run_id)
@@ -268,7 +256,7 @@ def _evaluate(work: Work, total: Outcome, step: Callable[[Evaluation], None]) ->
     total.add(outcome)
 
 
-@_collector_resting()
+@collector_resting()
 def refresh(work: Work, rule_names: Sequence[str]) -> Outcome:
     """After a change of rules: join again what has to be, and evaluate every identity under today's rules."""
     total = Outcome()
@@ -283,7 +271,7 @@ def refresh(work: Work, rule_names: Sequence[str]) -> Outcome:
     return _nothing_read(total)
 
 
-@_collector_resting()
+@collector_resting()
 def evaluate_due(work: Work) -> Outcome:
     """Whoever has become due: what the rules say of them can have changed with the date alone."""
     total = Outcome()

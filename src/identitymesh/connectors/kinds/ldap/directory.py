@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import ldap
 from ldap.controls.libldap import AssertionControl
@@ -328,8 +328,7 @@ class LdapDirectory:
         return selected
 
 
-@dataclass(frozen=True, slots=True)
-class _Addition:
+class _Addition(NamedTuple):
     """A new entry, ready to be sent."""
 
     dn: str
