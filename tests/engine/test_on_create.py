@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
@@ -12,22 +12,28 @@ from sqlalchemy import select
 from identitymesh.errors import (
     ConnectionLost,
     DefinitionRefused,
+    LeaseLost,
     ObjectRefused,
     SecretExpired,
     SecretMissing,
     Unreachable,
 )
+from identitymesh.model.accounts import Account, Initial
 from identitymesh.model.attributes import Attributes
 from identitymesh.redaction import MASKED
+from identitymesh.runs import contract
+from identitymesh.runs.contract import Attempt, Deadline, Lease
+from identitymesh.runs.initial import Creates
 from identitymesh.runs.secret_usage import orphans, usage
 from identitymesh.secrets import setup
-from identitymesh.secrets.initial import generate, reference
+from identitymesh.secrets.initial import InitialPasswords, generate, reference
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.secrets import SqlSecretRows
 from identitymesh.storage.tables import every_table
 
-from .world import World
+from .test_interruptions import put_lease
+from .world import World, silent
 
 ONCE = """      on_create: {secret: "InitialPassword(20)", hint: 'Concat("Dear ", [givenName])'}
       attributes:
@@ -165,6 +171,46 @@ def test_a_lost_answer_keeps_the_password_that_was_sent(company: World) -> None:
     company.run()
 
     assert [one["secret"] for one in company.crm.objects.values()] == [sent] == [password(company)]
+
+
+def test_who_stood_still_leaves_the_password_of_who_took_over(company: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """p1 is made, then the process stands still; another run makes p2, with a password of its own."""
+    company.hire("p1")
+    company.hire("p2")
+    real = contract.uptime
+
+    def stands_still(operation: str, _: str) -> None:
+        if operation == "create":
+            company.crm.after = None
+            put_lease(company, "export:crm", until=datetime.now(UTC))
+            company.another_engine().run(delta=False, connectors=(), progress=silent)
+            monkeypatch.setattr(contract, "uptime", lambda: real() + 60)
+
+    company.crm.after = stands_still
+    report = company.run()
+
+    assert report.exports[0].error_code == "lease-lost"
+    assert company.accounts()["p2"]["secret"] == password(company, "p2")
+
+
+def test_nothing_is_stored_or_removed_without_the_lease(company: World) -> None:
+    company.hire("p1")
+    company.run()
+    rows = SqlSecretRows(company.database)
+    keeper = InitialPasswords(rows, store(company), "tester", timedelta(days=1), lambda: datetime.now(UTC))
+    late = Creates(keeper, Lease("export:crm", "somebody", 1, Deadline(at=0)), 1)
+    text = Initial({}, {"secret": 20}).text()
+    attempt = Attempt(Account(1, "crm", "user", "crm", "present", kind="create", initial=text), "p1", recovering=False)
+    before = password(company)
+
+    with pytest.raises(LeaseLost):
+        late.prepare([attempt])
+    with pytest.raises(LeaseLost):
+        late.attributes(attempt)
+    late.drop([attempt])
+    late.forget([attempt])
+
+    assert password(company) == before
 
 
 @pytest.mark.parametrize("error", [ObjectRefused, Unreachable])

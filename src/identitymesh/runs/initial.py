@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from identitymesh.connectors.contract import Entry
 from identitymesh.connectors.facade import Facade
 from identitymesh.connectors.scrubbing import scrub
-from identitymesh.errors import ConnectionLost, ConnectorError, MeshError, TimedOut
+from identitymesh.errors import ConnectionLost, ConnectorError, LeaseLost, MeshError, TimedOut
 from identitymesh.model.accounts import attributes_of, initial_of
 from identitymesh.model.attributes import Attributes
 from identitymesh.redaction import Secret
-from identitymesh.runs.contract import Attempt
+from identitymesh.runs.contract import Attempt, Lease
 from identitymesh.secrets.initial import InitialPasswords, generate, reference
 from identitymesh.secrets.references import SecretReference
 
 
 class Creates:
-    """The creates of one export."""
+    """The creates of one export.
 
-    def __init__(self, keeper: InitialPasswords, run_id: int) -> None:
+    Passwords are stored and removed while the export has its lease, and not afterwards: who took over may have stored
+    another under the same name, and made the account with it.
+    """
+
+    def __init__(self, keeper: InitialPasswords, lease: Lease, run_id: int) -> None:
         self._keeper = keeper
+        self._lease = lease
         self._run = str(run_id)
         self._made: dict[SecretReference, Secret] = {}
 
@@ -29,10 +35,16 @@ class Creates:
 
         Raises:
             SecretError, KeyringError, StorageError: they cannot be stored, so nothing may be created.
+            LeaseLost: as :meth:`Lease.assert_live`.
         """
         new = {_ref(one): generate(_length(one)) for one in attempts if _length(one) and not one.recovering}
-        self._keeper.keep(new, self._run)
+        self._keep(new)
         self._made = new
+
+    def _keep(self, passwords: Mapping[SecretReference, Secret]) -> None:
+        if passwords:
+            self._lease.assert_live()
+            self._keeper.keep(passwords, self._run)
 
     def create(self, facade: Facade, attempt: Attempt) -> Entry:
         """Create the account with what it should hold and what is written once. Raises like ``Facade.create``."""
@@ -48,6 +60,7 @@ class Creates:
 
         Raises:
             SecretError, KeyringError, StorageError: its password cannot be stored.
+            LeaseLost: as :meth:`Lease.assert_live`.
         """
         account = attempt.account
         values, passwords = initial_of(account)
@@ -73,20 +86,27 @@ class Creates:
         ref = _ref(attempt)
         if ref not in self._made:
             made = generate(_length(attempt))
-            self._keeper.keep({ref: made}, self._run)
+            self._keep({ref: made})
             self._made[ref] = made
         return self._made[ref]
 
     def drop(self, attempts: Iterable[Attempt]) -> None:
         """Nothing was created with these passwords."""
-        self._keeper.drop(_ref(one) for one in attempts if _length(one) and not one.recovering)
+        self._drop([_ref(one) for one in attempts if _length(one) and not one.recovering])
 
     def forget(self, attempts: Iterable[Attempt]) -> None:
         """The account at the target is not the one that was sent, whenever that was."""
         refs = [_ref(one) for one in attempts if _length(one)]
-        self._keeper.drop(refs)
+        self._drop(refs)
         for ref in refs:
             self._made.pop(ref, None)
+
+    def _drop(self, refs: Sequence[SecretReference]) -> None:
+        """They expire anyway."""
+        if refs:
+            with suppress(LeaseLost):
+                self._lease.assert_live()
+                self._keeper.drop(refs)
 
 
 def _length(attempt: Attempt) -> int:

@@ -81,7 +81,7 @@ class Sender:
         self._go_on = go_on
         self._lost = 0
         self._last_loss: ConnectorError | None = None
-        self._creates = Creates(work.passwords, work.run_id)
+        self._creates = Creates(work.passwords, work.lease, work.run_id)
         self._linked: dict[tuple[str, str], int] = {}  # (object class, key): whose account it became just now
         self._made: dict[tuple[str, str], Attempt] = {}  # those of them in this chunk that may be somebody's already
         self._results: dict[tuple[int, str, str], Result] = {}  # of this chunk
@@ -92,7 +92,7 @@ class Sender:
         self._results.clear()
         try:
             self._creates.prepare(attempts)
-        except (SecretError, KeyringError, StorageError) as error:
+        except (SecretError, KeyringError, StorageError, LeaseLost) as error:
             self._stop(error)
             return [], list(attempts)
         for object_class, several in groupby(attempts, _made_anew):
