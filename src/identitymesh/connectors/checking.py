@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from identitymesh.connectors.contract import BadEntry, Entry
@@ -96,19 +97,20 @@ def check(
 
 def _sound_together(entries: Sequence[Entry], seen: set[str]) -> bool:
     """Whether nothing need be looked at one by one, as in nearly every page of text; their keys are then ``seen``."""
+    keys = [entry[0] for entry in entries]
     try:
-        keys = [entry.key for entry in entries]
         named = "".join(keys)
-        text = "".join([value for entry in entries for value in entry.attributes.values()])  # type: ignore[misc]
+        text = "".join(chain.from_iterable([entry[1].values() for entry in entries]))  # type: ignore[misc]
     except TypeError:  # some of it is no text
         return False
     if not (named.isascii() and len(text) < _SHORT and (text.isascii() or _encodes(text))):
         return False
     if "\0" in named or "\0" in text or not all(keys) or max(map(len, keys), default=0) > MAX_KEY:
         return False
-    if len(set(keys)) < len(keys) or not seen.isdisjoint(keys):
+    here = set(keys)
+    if len(here) < len(keys) or not seen.isdisjoint(here):
         return False
-    seen.update(keys)
+    seen |= here
     return True
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from identitymesh.model.attributes import Attributes, Value, digest, dump
+from identitymesh.model.attributes import Attributes, Value, dump
 
 
 class Held(NamedTuple):
@@ -55,9 +55,6 @@ class Identity:
     def document(self) -> bytes:
         """Canonical JSON: name to ``[value, rule, connector, key, confidence, since]`` (docs/formats)."""
         return dump({name: tuple(held) for name, held in self.values.items()})
-
-    def digest(self) -> bytes:
-        return digest(self.document())
 
 
 def held_from(document: Mapping[str, list[Any]]) -> dict[str, Held]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from identitymesh.connectors.contract import Entry
-from identitymesh.model.attributes import Attributes, digest, image
+from identitymesh.model.attributes import Attributes, digests
 
 UNSETTLED = b""  # a known digest of an object that must be looked at again whatever it says
 
@@ -20,18 +19,19 @@ class Staged(NamedTuple):
     digest: bytes
 
 
-def stage(entries: Sequence[Entry], known: dict[str, bytes], names: AbstractSet[str]) -> list[Staged]:
+def stage(entries: Sequence[Entry], known: dict[str, bytes], names: frozenset[str]) -> list[Staged]:
     """Objects to look at, restricted to the attributes ``names``. Seen keys leave ``known``.
 
     ``known`` holds the digest of every stored object of the connector that is settled
     (unchanged rules, joined), :data:`UNSETTLED` for the others. What is left in it after
     a complete read is what the source no longer has.
     """
-    changed = []
-    for key, attributes, *_ in entries:
-        if not attributes.keys() <= names:
-            attributes = {name: value for name, value in attributes.items() if name in names}  # noqa: PLW2901
-        now = digest(image(attributes))
-        if known.pop(key, UNSETTLED) != now:
-            changed.append(Staged(key, attributes, now))
-    return changed
+    asked = [attributes for _, attributes, *_ in entries]
+    if not all(map(names.issuperset, asked)):
+        asked = [{name: value for name, value in one.items() if name in names} for one in asked]
+    forget = known.pop
+    return [
+        Staged(entry[0], attributes, now)
+        for entry, attributes, now in zip(entries, asked, digests(asked), strict=True)
+        if forget(entry[0], UNSETTLED) != now
+    ]

@@ -171,7 +171,7 @@ class SqlMeshTransaction:
             for row in self._rows(query):
                 number, type_name, anchor, document, present, left_at, due, ruleset = row
                 found[number] = identity_value(row[:-1])
-                was = (type_name, anchor, document, None, present, left_at, due, ruleset, None)
+                was = (type_name, anchor, document, present, left_at, due, ruleset, None)
                 self._identities[number] = was
         return found
 

@@ -14,6 +14,7 @@ from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
 from identitymesh.storage.plans import thawed
 from identitymesh.storage.rows import ACCOUNT_FIELDS, ACCOUNTS
+from identitymesh.storage.rules_mark import written_under
 from identitymesh.storage.tables import mesh as m
 
 _ACCOUNT = m.account.c
@@ -64,6 +65,7 @@ class SqlExports:
             }
             changed = [result.change(by_place[result.place]) for result in results if result.place in by_place]
             tx.put_accounts([], changed)
+            written_under(connection, ruleset)
             tx.put_objects([result.stored for result in results if result.stored is not None], ruleset)
             tx.remove_objects([result.removed for result in results if result.removed is not None])
             tx.audit([result.event for result in results])

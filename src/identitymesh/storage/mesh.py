@@ -6,12 +6,25 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import LargeBinary, and_, case, delete, insert, literal, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    LargeBinary,
+    and_,
+    case,
+    delete,
+    exists,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 
 from identitymesh.audit import Record
 from identitymesh.model.objects import StoredObject
 from identitymesh.pipeline.importing import UNSETTLED
 from identitymesh.runs.contract import ImportState, Lease
+from identitymesh.storage import rules_mark
 from identitymesh.storage.batches import SqlMeshTransaction
 from identitymesh.storage.bulk import pairs
 from identitymesh.storage.continuity import unread, was_read
@@ -96,7 +109,7 @@ class SqlMesh:
         """Objects that are joined again by this instant, each once."""
         places = tuple_(_OBJECT.connector, _OBJECT.object, _OBJECT.key)
         last: tuple[str, str, str] = ("", "", "")
-        while True:
+        while self._any(_OBJECT.due <= now):
             query = OBJECTS.where(_OBJECT.due <= now, places > last)
             with self._database.read() as connection:
                 query = query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key).limit(size)
@@ -109,7 +122,7 @@ class SqlMesh:
     def identities_due(self, now: datetime, size: int) -> Iterator[list[int]]:
         """Identities that are evaluated again by this instant, each once."""
         last = 0
-        while True:
+        while self._any(m.identity.c.due <= now):
             query = select(m.identity.c.id).where(m.identity.c.due <= now, m.identity.c.id > last)
             with self._database.read() as connection:
                 found = list(connection.scalars(query.order_by(m.identity.c.id).limit(size)))
@@ -117,6 +130,11 @@ class SqlMesh:
                 return
             yield found
             last = found[-1]
+
+    def _any(self, condition: ColumnElement[bool]) -> bool:
+        """Whether there is any such row: an index says so, where pages in the order of the key walk through all."""
+        with self._database.read() as connection:
+            return bool(connection.scalar(select(exists().where(condition))))
 
     def date_mark(self) -> datetime | None:
         with self._database.read() as connection:
@@ -135,7 +153,7 @@ class SqlMesh:
         loose = or_(_OBJECT.state != "joined", _OBJECT.joined_by.not_in(list(rules)))
         query = OBJECTS.where(_OBJECT.ruleset != ruleset, loose)
         query = query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key).limit(size)
-        while True:  # what was taken has today's rule set and is not found again
+        while not self._settled(ruleset):  # what was taken has today's rule set and is not found again
             with self._database.read() as connection:
                 found = [stored_object(row) for row in connection.execute(query)]
             if not found:
@@ -144,9 +162,14 @@ class SqlMesh:
 
     def settle_objects(self, ruleset: int, lease: Lease) -> None:
         """Every link that the rules of today explain counts as made under them."""
+        if self._settled(ruleset):
+            return
         with self.transaction(lease) as tx:
-            statement = update(m.connector_object).where(_OBJECT.ruleset != ruleset).values(ruleset=ruleset)
-            tx._connection.execute(statement)  # noqa: SLF001  same module
+            rules_mark.settle(tx._connection, ruleset)  # noqa: SLF001  same module
+
+    def _settled(self, ruleset: int) -> bool:
+        with self._database.read() as connection:
+            return rules_mark.settled(connection, ruleset)
 
     def identities_to_refresh(self, ruleset: int, size: int) -> Iterator[list[int]]:
         last = 0  # without it each page would walk again over all that were refreshed before

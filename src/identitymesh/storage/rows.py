@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Row, String, select, type_coerce
 
 from identitymesh.model.accounts import Account
-from identitymesh.model.attributes import digest, dump, load
+from identitymesh.model.attributes import dump, load
 from identitymesh.model.identities import Identity, held_from
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.storage.bulk import BoundMoment, as_read
@@ -71,7 +71,7 @@ Bound = Callable[[datetime | None], BoundMoment | None]
 OBJECT_ID = ("connector", "object", "key")
 OBJECT_LINK = ("state", "identity_id", "joined_by", "correlate", "due", "ruleset")
 OBJECT_REST = ("digest", "document", "absent_approved", "changed_at")
-IDENTITY_FIELDS = ("type", "anchor", "document", "digest", "present", "left_at", "due", "ruleset", "changed_at")
+IDENTITY_FIELDS = ("type", "anchor", "document", "present", "left_at", "due", "ruleset", "changed_at")
 
 
 def object_link(one: StoredObject, ruleset: int, bound: Bound) -> tuple[Any, ...]:
@@ -94,10 +94,9 @@ def identity_value(row: Sequence[Any]) -> Identity:
 
 def identity_row(one: Identity, ruleset: int, bound: Bound, now: BoundMoment | None) -> tuple[Any, ...]:
     """Values for :data:`IDENTITY_FIELDS`."""
-    document = one.document()
     left_at = bound(moment(one.left_at)) if one.left_at else None
     due = bound(one.due) if one.due else None
-    return one.type, one.anchor, document.decode(), digest(document), one.present, left_at, due, ruleset, now
+    return one.type, one.anchor, one.document().decode(), one.present, left_at, due, ruleset, now
 
 
 def account_value(row: Row[Any]) -> Account:

@@ -70,7 +70,6 @@ identity = Table(
     Column("type", String(64), nullable=False),
     Column("anchor", Text),
     Column("document", Text, nullable=False),
-    Column("digest", LargeBinary(16), nullable=False),
     Column("present", Boolean, nullable=False),  # a source with `create` holds it
     Column("left_at", Moment),
     Column("ruleset", Integer, nullable=False),

@@ -123,6 +123,14 @@ date_mark = Table(  # the latest instant for which rules about dates were evalua
     CheckConstraint("singleton = 1", name="singleton"),
 )
 
+rules_mark = Table(  # the rule set under which every stored object was last joined; none: nobody knows
+    "rules_mark",
+    metadata,
+    Column("singleton", Integer, primary_key=True, autoincrement=False),
+    Column("ruleset", Integer, nullable=False),
+    CheckConstraint("singleton = 1", name="singleton"),
+)
+
 plan = Table(  # a run has at most one plan, and it bears the run's number
     "plan",
     metadata,

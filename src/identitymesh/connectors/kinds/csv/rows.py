@@ -199,12 +199,18 @@ class Rows:
     def _entries(self, rows: list[Row]) -> list[Entry]:
         key, absent, columns = self._key, self._selected.absent, self._columns
         names, cells = self._names, self._cells
+        new = tuple.__new__  # what Entry() does, in half the time
         entries = [
-            Entry(
-                row[key],
-                dict(zip(names, cells(row)))  # noqa: B905  as many of both
-                if absent not in row  # most rows of most files
-                else {name: cell for name, at in columns if (cell := row[at]) != absent},
+            new(
+                Entry,
+                (
+                    row[key],
+                    dict(zip(names, cells(row)))  # noqa: B905  as many of both
+                    if absent not in row  # most rows of most files
+                    else {name: cell for name, at in columns if (cell := row[at]) != absent},
+                    None,
+                    None,
+                ),
             )
             for row in rows
         ]

@@ -1,0 +1,61 @@
+"""The mark that everything was joined under today's rules: it saves a look at everything, and is never wrong."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+
+from identitymesh.storage.tables import mesh as m
+from identitymesh.storage.tables import runs as r
+
+from .world import World
+
+
+def mark(world: World) -> int | None:
+    with world.database.read() as connection:
+        return connection.scalar(select(r.rules_mark.c.ruleset))
+
+
+def unsettled(world: World) -> int:
+    """Objects that were joined under other rules than most."""
+    newest = select(func.max(m.connector_object.c.ruleset)).scalar_subquery()
+    query = select(func.count()).where(m.connector_object.c.ruleset != newest)
+    with world.database.read() as connection:
+        return int(connection.scalar(query) or 0)
+
+
+def other_rules(world: World) -> None:
+    world.apply(lambda text: text.replace("on_leave: disable", "on_leave: delete"), release=True)
+
+
+def test_it_follows_the_rules(both: World) -> None:
+    both.hire_many(3)
+    both.run()
+    first = mark(both)
+    other_rules(both)
+    both.plan()
+
+    assert first is not None
+    assert (mark(both) or 0) > first
+    assert unsettled(both) == 0
+
+
+def test_what_an_export_writes_under_older_rules_is_joined_again(both: World) -> None:
+    """The rules change, and everything is settled under the new ones, while an export still sends by the old."""
+    both.hire_many(3)
+    marks: list[int | None] = []
+
+    def meanwhile(operation: str, _: str) -> None:
+        if operation == "create" and not marks:
+            other_rules(both)
+            both.another_engine().plan(delta=True, connectors=["hr"], progress=lambda *_: None)
+            marks.append(mark(both))
+
+    both.crm.before = meanwhile
+    both.run()
+
+    assert marks != [None]
+    assert unsettled(both) == 3, "what was sent came after that"
+    assert mark(both) is None
+    both.plan(delta=True, connectors=["hr"])
+    assert unsettled(both) == 0
+    assert mark(both) == marks[0]
