@@ -118,7 +118,8 @@ class Engine:
             UsageError: its import was cut short, it was dropped, or the rules have changed since.
         """
         self._decidable(plan, ())
-        ruleset = self._definitions.current().stored.ruleset
+        stored = self._definitions.stored()
+        ruleset = stored.ruleset if stored else 0
         if (self._parts.plans.definition_version(plan) or 0) < ruleset:
             raise UsageError(
                 f"plan {plan} was made before the rules changed (definition version {ruleset})",

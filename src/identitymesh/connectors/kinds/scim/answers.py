@@ -31,7 +31,7 @@ DEFAULT_PAUSE: Final = 2.0  # seconds, where a service asks for a pause and does
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a service answered. ``headers`` by lower-case name; ``scrub`` takes credentials out of its words."""
+    """What a service answered. ``headers`` by name, in any case; ``scrub`` takes credentials out of its words."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)  # a service may repeat what it was sent

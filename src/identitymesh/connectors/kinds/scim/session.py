@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ from identitymesh.redaction import Secret
 MEDIA_TYPE: Final = "application/scim+json"
 LARGEST_ANSWER: Final = 64 * 1024 * 1024  # bytes after decompression
 _HTTP_UNAUTHORIZED: Final = 401
+_ADDRESSES: Final = 32
 
 
 class Session:
@@ -35,6 +36,7 @@ class Session:
         self._settings = settings
         self._allowed = frozenset(endpoints(settings))
         self._client: httpx2.Client | None = None
+        self._parsed = lru_cache(maxsize=_ADDRESSES)(httpx2.URL)  # all creates of a class go to one
         self._tokens: TokenSource = (
             StaticToken(credentials)
             if settings.oauth is None
@@ -71,7 +73,7 @@ class Session:
             content = orjson.dumps(body)
 
         def attempt(token: Secret) -> Answer:
-            address = self._settings.url + path
+            address = self._parsed(self._settings.url + path)
             request = self._open().build_request(method, address, params=query, headers=headers, content=content)
             return self._send(request, "Bearer", token, f"{method} {path}")
 
@@ -105,8 +107,7 @@ class Session:
         finally:
             # The library's exceptions hold the request; it must not hold the credential.
             del request.headers["Authorization"]
-        names = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, names, body, asked, partial(scrub, (credential, *kept)))
+        return Answer(response.status_code, response.headers, body, asked, partial(scrub, (credential, *kept)))
 
     def _open(self) -> httpx2.Client:
         if self._client is None:
