@@ -26,12 +26,13 @@ def stage(entries: Sequence[Entry], known: dict[str, bytes], names: frozenset[st
     (unchanged rules, joined), :data:`UNSETTLED` for the others. What is left in it after
     a complete read is what the source no longer has.
     """
-    asked = [attributes for _, attributes, *_ in entries]
+    keys = [entry[0] for entry in entries]
+    asked = [entry[1] for entry in entries]
     if not all(map(names.issuperset, asked)):
         asked = [{name: value for name, value in one.items() if name in names} for one in asked]
     forget = known.pop
     return [
-        Staged(entry[0], attributes, now)
-        for entry, attributes, now in zip(entries, asked, digests(asked), strict=True)
-        if forget(entry[0], UNSETTLED) != now
+        Staged(key, attributes, now)
+        for key, attributes, now in zip(keys, asked, digests(asked), strict=True)
+        if forget(key, UNSETTLED) != now
     ]

@@ -260,6 +260,8 @@ def _evaluate(work: Work, total: Outcome, step: Callable[[Evaluation], None]) ->
 def refresh(work: Work, rule_names: Sequence[str]) -> Outcome:
     """After a change of rules: join again what has to be, and evaluate every identity under today's rules."""
     total = Outcome()
+    if work.mesh.settled(work.rules.version):
+        return total
     for objects in work.mesh.objects_to_rejoin(work.rules.version, rule_names, BATCH):
         _evaluate(work, total, lambda evaluation, objects=objects: evaluation.rejoin(objects))  # type: ignore[misc]
     work.mesh.settle_objects(work.rules.version, work.lease)
@@ -268,6 +270,7 @@ def refresh(work: Work, rule_names: Sequence[str]) -> Outcome:
         _evaluate(work, total, lambda evaluation, ids=ids: evaluation.refresh(ids))  # type: ignore[misc]
         done += len(ids)
         work.progress("rules", "identities", done, None)
+    work.mesh.settle(work.rules.version, work.lease)
     return _nothing_read(total)
 
 

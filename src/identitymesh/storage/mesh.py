@@ -18,6 +18,7 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    update,
 )
 
 from identitymesh.audit import Record
@@ -148,12 +149,20 @@ class SqlMesh:
 
     # -- after a change of rules -------------------------------------------------
 
+    def settled(self, ruleset: int) -> bool:
+        with self._database.read() as connection:
+            return rules_mark.settled(connection, ruleset)
+
+    def settle(self, ruleset: int, lease: Lease) -> None:
+        with self.transaction(lease) as tx:
+            rules_mark.settle(tx._connection, ruleset)  # noqa: SLF001  same module
+
     def objects_to_rejoin(self, ruleset: int, rules: Collection[str], size: int) -> Iterator[list[StoredObject]]:
         """Objects joined to nobody, or by a rule that is not among ``rules``, last joined under other rules."""
         loose = or_(_OBJECT.state != "joined", _OBJECT.joined_by.not_in(list(rules)))
         query = OBJECTS.where(_OBJECT.ruleset != ruleset, loose)
         query = query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key).limit(size)
-        while not self._settled(ruleset):  # what was taken has today's rule set and is not found again
+        while True:  # what was taken has today's rule set and is not found again
             with self._database.read() as connection:
                 found = [stored_object(row) for row in connection.execute(query)]
             if not found:
@@ -162,14 +171,9 @@ class SqlMesh:
 
     def settle_objects(self, ruleset: int, lease: Lease) -> None:
         """Every link that the rules of today explain counts as made under them."""
-        if self._settled(ruleset):
-            return
         with self.transaction(lease) as tx:
-            rules_mark.settle(tx._connection, ruleset)  # noqa: SLF001  same module
-
-    def _settled(self, ruleset: int) -> bool:
-        with self._database.read() as connection:
-            return rules_mark.settled(connection, ruleset)
+            statement = update(m.connector_object).where(_OBJECT.ruleset != ruleset).values(ruleset=ruleset)
+            tx._connection.execute(statement)  # noqa: SLF001  same module
 
     def identities_to_refresh(self, ruleset: int, size: int) -> Iterator[list[int]]:
         last = 0  # without it each page would walk again over all that were refreshed before

@@ -1,28 +1,29 @@
-"""The mark that every stored object was joined under one rule set.
+"""The mark that every object was joined, and every identity evaluated, under one rule set.
 
-Without it, to find among a million objects that none waits for today's rules takes a second of every run.
+Without it, to find among a million that none waits for today's rules takes seconds of every run.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, select
 
 from identitymesh.storage.tables import mesh as m
 from identitymesh.storage.tables import runs as r
 
 _MARK = r.rules_mark
-_OBJECT = m.connector_object.c
 
 
 def settled(connection: Connection, ruleset: int) -> bool:
-    """Whether every object was joined under these rules; ``False`` also when nobody knows."""
+    """Whether everything is settled under these rules; ``False`` also when nobody knows."""
     return connection.scalar(select(_MARK.c.ruleset)) == ruleset
 
 
 def settle(connection: Connection, ruleset: int) -> None:
-    """Every object counts as joined under these rules."""
+    """Set the mark, if all of it is true."""
     connection.execute(delete(_MARK))  # first: waits for those that write objects at this moment, see below
-    connection.execute(update(m.connector_object).where(_OBJECT.ruleset != ruleset).values(ruleset=ruleset))
+    for table in (m.connector_object, m.identity):
+        if connection.scalar(select(exists().where(table.c.ruleset != ruleset))):
+            return
     connection.execute(insert(_MARK), {"singleton": 1, "ruleset": ruleset})
 
 

@@ -42,6 +42,13 @@ Index(
     postgresql_where=connector_object.c.due.is_not(None),
 )
 Index(
+    "ix_connector_object_absent",
+    connector_object.c.connector,
+    connector_object.c.object,
+    sqlite_where=connector_object.c.absent_run.is_not(None),
+    postgresql_where=connector_object.c.absent_run.is_not(None),
+)
+Index(
     "ix_connector_object_correlate",
     connector_object.c.connector,
     connector_object.c.object,
@@ -85,7 +92,6 @@ Index(
     postgresql_where=identity.c.due.is_not(None),
 )
 Index("ix_identity_anchor", identity.c.type, identity.c.anchor)
-Index("ix_identity_ruleset", identity.c.ruleset, identity.c.id)
 
 join_key = Table(
     "join_key",

@@ -123,7 +123,7 @@ date_mark = Table(  # the latest instant for which rules about dates were evalua
     CheckConstraint("singleton = 1", name="singleton"),
 )
 
-rules_mark = Table(  # the rule set under which every stored object was last joined; none: nobody knows
+rules_mark = Table(  # the rule set under which all was joined and evaluated; none: nobody knows
     "rules_mark",
     metadata,
     Column("singleton", Integer, primary_key=True, autoincrement=False),

@@ -1,4 +1,7 @@
-"""Under which rules every object was joined, and no digest of identities any more: nothing was compared by it."""
+"""A mark that everything is settled under one rule set, in place of an index that each person was a part of.
+
+Who is absent has an index, which is nearly empty. Identities have no digest any more: nothing was compared by it.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,16 @@ down_revision = "0011"
 branch_labels = None
 depends_on = None
 
+ABSENT = sa.text("absent_run IS NOT NULL")
+
 
 def upgrade() -> None:
+    op.drop_index("ix_identity_ruleset", "identity")
     op.drop_column("identity", "digest")
+    place = ["connector", "object"]
+    op.create_index(
+        "ix_connector_object_absent", "connector_object", place, sqlite_where=ABSENT, postgresql_where=ABSENT
+    )
     op.create_table(
         "rules_mark",
         sa.Column("singleton", sa.Integer(), autoincrement=False, nullable=False),
@@ -24,4 +34,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("rules_mark")
+    op.drop_index("ix_connector_object_absent", "connector_object")
     op.add_column("identity", sa.Column("digest", sa.LargeBinary(16), nullable=False, server_default=sa.text("''")))
+    op.create_index("ix_identity_ruleset", "identity", ["ruleset", "id"])
