@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from bench import columns, custody, directories, lifecycle, lines, migration, synchronisation, vaults
-from bench.lines import Line
+from identitymesh.cli.measuring import Line
 
 LINES: tuple[Callable[[], Line | list[Line]], ...] = (
     lines.the_program_as_a_process,

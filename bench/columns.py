@@ -21,7 +21,8 @@ from pathlib import Path
 
 from tests.servers.postgresql import PostgresDatabase, PostgresServer
 
-from bench.lines import Line, folder, seconds
+from bench.lines import folder, seconds
+from identitymesh.cli.measuring import Line
 from identitymesh.columns.keys import create_key
 
 ROWS = 1_000_000

@@ -16,7 +16,8 @@ from unittest.mock import patch
 from tests.house_rules.repository import ROOT
 
 from bench.installations import make, postgres, ref_of, request_for, value_of
-from bench.lines import Line, folder, seconds
+from bench.lines import folder, seconds
+from identitymesh.cli.measuring import Line
 from identitymesh.redaction import Secret
 from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.database import open_database

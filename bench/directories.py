@@ -14,7 +14,8 @@ from tests.servers.process import need
 from tests.servers.slapd import ROOT, SUFFIX, SlapdServer, encoded
 
 from bench.company import definition_of_directory, installed, person, silent
-from bench.lines import Line, folder, seconds
+from bench.lines import folder, seconds
+from identitymesh.cli.measuring import Line
 from identitymesh.connectors.catalogue import kind
 from identitymesh.connectors.contract import Page
 from identitymesh.connectors.facade import Facade, open_facade

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 from bench.company import silent
-from bench.lines import PEOPLE, Line, folder
+from bench.lines import PEOPLE, folder
 from identitymesh.benchmark.company import company_of_files
+from identitymesh.cli.measuring import Line
 from identitymesh.composition import open_installation
 from identitymesh.installation import Installation
 

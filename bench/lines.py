@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tests.servers.scim import ScimServer
 
 from bench.company import company, person, silent
+from identitymesh.cli.measuring import Line
 from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import parse
 from identitymesh.secrets.store import SecretStore
@@ -28,25 +28,6 @@ from identitymesh.storage.secrets import SqlSecretRows
 
 PEOPLE = 20_000
 CREATES = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One measured line. ``ratio`` is compared with ``least`` or ``most``, whichever is given."""
-
-    name: str
-    ratio: float
-    figures: str
-    least: float | None = None
-    most: float | None = None
-
-    @property
-    def reach(self) -> str:
-        return f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
-
-    @property
-    def reached(self) -> bool:
-        return self.ratio >= self.least if self.least is not None else self.ratio <= (self.most or 0)
 
 
 def seconds(action: Callable[[], object]) -> float:

@@ -29,7 +29,8 @@ from requests.adapters import HTTPAdapter
 from tests.secrets.conftest import ACTOR, make_installation
 from tests.secrets.migration.conftest import token_file
 
-from bench.lines import Line, folder
+from bench.lines import folder
+from identitymesh.cli.measuring import Line
 from identitymesh.redaction import Secret
 from identitymesh.secrets.azure.settings import AzureKeyVaultSettings
 from identitymesh.secrets.migration.service import WORKERS, Migrations

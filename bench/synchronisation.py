@@ -6,20 +6,18 @@ somebody works on one of the lines; the figures that count are those of 1.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.postgresql import PostgresServer
 
-from bench.lines import Line, folder
+from bench.lines import folder
 from identitymesh.benchmark.bare import insert_again
 from identitymesh.benchmark.company import company_of_files, take_exports_as_done, write_people
+from identitymesh.cli.measuring import Line, Pass, carry_out
 
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 MANY = round(200_000 * SCALE)
@@ -28,19 +26,10 @@ CROWD = round(1_000_000 * SCALE)
 RESIDENT = 400  # MB
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """``seconds`` without the start of the process; ``resident``: the most that it held, in MB."""
-
-    seconds: float
-    resident: float
-
-
 def run(place: Path, name: str) -> Pass:
     """One pass of :mod:`identitymesh.benchmark` over an installation."""
     command = [sys.executable, "-m", "identitymesh.benchmark", str(place), name]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return Pass(**json.loads(done.stdout.splitlines()[-1]))
+    return Pass(**carry_out(command, dict(os.environ)))
 
 
 def two_hundred_thousand_people() -> list[Line]:

@@ -11,7 +11,8 @@ from tests.secrets.conftest import ACTOR
 from tests.secrets.providers.contract import asks
 from tests.secrets.providers.keyvault import Azure
 
-from bench.lines import Line, folder, seconds
+from bench.lines import folder, seconds
+from identitymesh.cli.measuring import Line
 from identitymesh.redaction import Secret
 from identitymesh.secrets.references import SecretReference, parse
 from identitymesh.secrets.store import SecretStore
