@@ -19,7 +19,7 @@ from identitymesh.cli import secret_list
 from identitymesh.cli.main import lists_secrets
 from tests.custody.conftest import CONNECTOR, Home
 
-HEAVY = {"typer", "rich", "pydantic", "sqlalchemy", "structlog", "logging", "psycopg", "alembic"}
+HEAVY = {"typer", "rich", "pydantic", "sqlalchemy", "structlog", "logging", "psycopg", "alembic", "difflib"}
 PROGRAM = "from identitymesh.__main__ import main; main()"
 LOADED = "import atexit, sys; atexit.register(lambda: sys.stderr.write(' '.join(sys.modules)));" + PROGRAM
 

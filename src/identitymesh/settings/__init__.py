@@ -8,7 +8,6 @@ stands and what was probably meant; values are not repeated, one could be a pass
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import tomllib
@@ -301,6 +300,8 @@ def _variable(name: str) -> str:
 
 
 def _unknown(name: str, where: str, known: set[str]) -> SettingsError:
+    import difflib  # for this message alone; every command reads settings
+
     close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
     meant = f"Did you mean {' or '.join(close)}?" if close else f"Known names: {', '.join(sorted(known))}."
     return SettingsError(f"unknown setting {name} in {where}", hint=meant)
