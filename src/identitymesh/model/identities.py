@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import is_
 from typing import Any, NamedTuple
 
 from identitymesh.model.attributes import Attributes, Value, dump
@@ -50,11 +51,11 @@ class Identity:
         ):
             return True
         mine, earlier = self.values, before.values
-        return len(mine) != len(earlier) or any(held is not earlier.get(name) for name, held in mine.items())
+        return len(mine) != len(earlier) or not all(map(is_, mine.values(), map(earlier.get, mine)))
 
     def document(self) -> bytes:
         """Canonical JSON: name to ``[value, rule, connector, key, confidence, since]`` (docs/formats)."""
-        return dump({name: tuple(held) for name, held in self.values.items()})
+        return dump(dict(zip(self.values, map(tuple, self.values.values()), strict=True)))
 
 
 def held_from(document: Mapping[str, list[Any]]) -> dict[str, Held]:

@@ -311,9 +311,10 @@ class Evaluation:
         return join_pairs(identity.attributes, mesh_type.join_attributes) if mesh_type else set()
 
     def _move_keys(self, after: Identity, before: Identity | None) -> None:
-        earlier = self._pairs_of.get(after.id) or (self._pairs(before) if before else ())
+        earlier = self._pairs_of.get(after.id) or (self._pairs(before) if before else set())
         self._pairs_of[after.id] = pairs = self._pairs(after)
-        self._keys.move(after.type, after.id, earlier, pairs)
+        if pairs != earlier:
+            self._keys.move(after.type, after.id, earlier, pairs)
 
     def _retry_waiting(self) -> bool:
         """Try objects again that wait for a key which this batch gave to, or took from, somebody."""

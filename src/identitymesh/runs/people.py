@@ -91,7 +91,8 @@ def person_events(
 
 def _changed(before: Attributes, after: Attributes) -> tuple[dict[str, Value], dict[str, Value]]:
     # What a rule still gives is the very object that it was, see pipeline/flowing.
-    names = [name for name in before.keys() | after.keys() if before.get(name) is not after.get(name)]
+    names = [name for name, value in after.items() if before.get(name) is not value]
+    names += [name for name in before if name not in after]
     names = [name for name in names if not same(before.get(name), after.get(name))]
     old = {name: before[name] for name in names if name in before}
     return old, {name: after[name] for name in names if name in after}

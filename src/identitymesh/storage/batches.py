@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import compress
+from operator import ne
 from typing import Any
 
 from sqlalchemy import (
@@ -77,9 +79,8 @@ class _Updates:
         if before is None:
             self._rows.setdefault(tuple(names), []).append((*after, *always, *key))
             return
-        moved = [at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
-        values = [after[at] for at in moved]
-        self._rows.setdefault(tuple([names[at] for at in moved]), []).append((*values, *always, *key))
+        moved = list(map(ne, before, after))
+        self._rows.setdefault(tuple(compress(names, moved)), []).append((*compress(after, moved), *always, *key))
 
     def carry_out(self, connection: Connection, table: Table, keys: Sequence[str]) -> None:
         for names, rows in self._rows.items():
