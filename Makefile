@@ -15,8 +15,8 @@ demo: ## the product at work, on this machine, with made-up people
 	@.venv/bin/python scripts/demo.py
 
 test: check ## everything that must hold: check, then all tests (PYTEST_ARGS="-k name" for some)
-	@.venv/bin/python -m compileall -q src tests # the programs that tests start need not compile it each time
-	.venv/bin/pytest $(PYTEST_ARGS)
+	@.venv/bin/python -m compileall -q src tests bench # the programs that tests start need not compile it each time
+	PYTHONDONTWRITEBYTECODE= TMPDIR=$$(scripts/folder-for-tests) .venv/bin/pytest $(PYTEST_ARGS)
 
 N ?= 1000
 KILLS = tests/secrets/test_kills.py tests/secrets/migration/test_kills.py tests/columns/test_kills.py \

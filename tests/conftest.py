@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.openings import Openings
 from tests.servers.authority import Authority
 from tests.servers.postgresql import PostgresDatabase, PostgresServer
 from tests.servers.scim import ScimServer
@@ -61,6 +64,13 @@ def _little_work_for_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("identitymesh.secrets.slots.passphrase.WORK_FACTOR", 10)
 
 
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A folder for what refuses to be in memory, where `tmp_path` may be."""
+    with tempfile.TemporaryDirectory(prefix="im-on-disk-", dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """One server for the session (with pytest-xdist: for each worker)."""
@@ -78,6 +88,16 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[PostgresDatabase]:
 
 
 @pytest.fixture
+def migrated_postgres(postgres_server: PostgresServer) -> Iterator[PostgresDatabase]:
+    """A fresh database for this test, with the schema and nothing in it."""
+    from tests.prepared import migrate
+
+    database = postgres_server.create(template=postgres_server.template("schema", migrate))
+    yield database
+    postgres_server.drop(database)
+
+
+@pytest.fixture
 def start_scim_server() -> Iterator[Callable[..., ScimServer]]:
     """A function that starts one more SCIM server; takes the arguments of `ScimServer.start`."""
     with ExitStack() as running:
@@ -90,12 +110,33 @@ def start_scim_server() -> Iterator[Callable[..., ScimServer]]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def forked_openings() -> Iterator[Openings]:
+    """For packages that make installations, add slots and rotate in nearly every test."""
+    made = Openings()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def spare_scim_servers() -> Iterator[list[ScimServer]]:
+    """Servers that tests have left, empty again."""
+    spare: list[ScimServer] = []
+    yield spare
+    for server in spare:
+        server.stop()
+
+
 @pytest.fixture
-def scim_server() -> Iterator[ScimServer]:
+def scim_server(spare_scim_servers: list[ScimServer]) -> Iterator[ScimServer]:
     """An empty SCIM server for this test."""
-    server = ScimServer.start()
+    server = spare_scim_servers.pop() if spare_scim_servers else ScimServer.start()
     yield server
-    server.stop()
+    if server.process.running and not server.spent:
+        server.empty()
+        spare_scim_servers.append(server)
+    else:
+        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from identitymesh import composition
+from identitymesh import composition, settings
+from identitymesh.audit import local_actor
 from identitymesh.cli.main import run
 from identitymesh.redaction import Secret
 from identitymesh.storage.audit import StoredRecord, read_audit
 from identitymesh.storage.database import Database, open_database
 from tests.cli.conftest import Answer, Terminal
+from tests.openings import Openings
+from tests.prepared import migrated_file, original
 
 CONNECTOR = """\
   hr:
@@ -86,6 +91,17 @@ class Home:
         made = self.ok("init", "--json", *(["--database-url", self.url] if self.url else [])).document
         self.recovery_key, self.fingerprint = made["recovery_key"], made["fingerprint"]
 
+    def begin(self) -> None:
+        """As after ``init``; the keys are those that other tests have, too."""
+        self.folder.mkdir(exist_ok=True)
+        self.trust()
+        settings.create(self.folder, self.url)
+        if self.url is None:
+            migrated_file(self.folder / "identitymesh.db")
+        with closing(self.database()) as database:
+            made = original(local_actor(), gethostname()).copy(database, self.folder / "host")
+        self.recovery_key, self.fingerprint = made.recovery_key.reveal_text(), made.fingerprint
+
     def database(self) -> Database:
         url = self.url or f"sqlite:///{self.folder}/identitymesh.db"
         return open_database(url, password=Secret(self.password) if self.password else None)
@@ -117,6 +133,11 @@ class Home:
 
 
 @pytest.fixture(autouse=True)
+def _what_opens_is_forked(forked_openings: Openings, monkeypatch: pytest.MonkeyPatch) -> None:
+    forked_openings.instead(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("IDENTITYMESH_HOME", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -126,7 +147,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """On SQLite alone."""
     home = Home(tmp_path / "mesh", monkeypatch)
-    home.init()
+    home.begin()
     return home
 
 
@@ -135,7 +156,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     """On both databases."""
     made = Home(tmp_path / "mesh", monkeypatch)
     if request.param == "postgresql":
-        server = request.getfixturevalue("postgres_url")
+        server = request.getfixturevalue("migrated_postgres")
         made.url, made.password = server.url, server.password
-    made.init()
+    made.begin()
     return made

@@ -18,7 +18,7 @@ from tests.engine.world import World, target
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    database = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
+    database = request.getfixturevalue("migrated_postgres") if request.param == "postgresql" else None
     given = {"url": database.url, "password": Secret(database.password)} if database else {}
     with World(tmp_path, **given) as made:
         made.apply()

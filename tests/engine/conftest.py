@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from identitymesh.definition.positions import parse
 from identitymesh.redaction import Secret
 
 from .world import World
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _each_text_is_parsed_once() -> Iterator[None]:
+    """The same few definitions are read by every run: how YAML is read is tested in `tests/definition`."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("identitymesh.definition.reading.parse", functools.lru_cache(maxsize=64)(parse))
+        yield
 
 
 @pytest.fixture
@@ -27,7 +37,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
             made.apply()
             yield made
         return
-    database = request.getfixturevalue("postgres_url")
+    database = request.getfixturevalue("migrated_postgres")
     with World(tmp_path, url=database.url, password=Secret(database.password)) as made:
         made.apply()
         yield made

@@ -260,9 +260,9 @@ def test_many_values_cannot_be_given(world: World) -> None:
 
 
 def test_renaming_the_rule_and_the_connector_keeps_what_was_given(
-    tmp_path: Path, postgres_url: PostgresDatabase
+    tmp_path: Path, migrated_postgres: PostgresDatabase
 ) -> None:
-    with World(tmp_path, url=postgres_url.url, password=Secret(postgres_url.password)) as world:
+    with World(tmp_path, url=migrated_postgres.url, password=Secret(migrated_postgres.password)) as world:
         world.apply(free)
         world.hire("p1")
         world.hire("p2")

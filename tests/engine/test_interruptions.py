@@ -333,9 +333,9 @@ def test_a_full_disk_ends_the_run_by_its_name_and_the_next_one_repairs() -> None
 
 
 def test_a_killed_database_connection_ends_the_run_by_its_name_and_the_next_one_repairs(
-    tmp_path: Path, postgres_url: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, migrated_postgres: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with World(tmp_path, url=postgres_url.url, password=Secret(postgres_url.password), lease=1.0) as world:
+    with World(tmp_path, url=migrated_postgres.url, password=Secret(migrated_postgres.password), lease=1.0) as world:
         world.apply()
         world.hire_many(20)
         killed: list[int] = []
@@ -347,7 +347,7 @@ def test_a_killed_database_connection_ends_the_run_by_its_name_and_the_next_one_
             if not killed and any(one.action == "identity.create" for one in several):
                 pid = trail._connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
                 killed.append(pid)
-                with postgres_url.connect() as other:
+                with migrated_postgres.connect() as other:
                     other.execute("SELECT pg_terminate_backend(%s)", [pid])
             return append(trail, several)
 
@@ -364,14 +364,14 @@ def test_a_killed_database_connection_ends_the_run_by_its_name_and_the_next_one_
 
 
 def test_connections_killed_between_two_transactions_are_made_anew(
-    tmp_path: Path, postgres_url: PostgresDatabase
+    tmp_path: Path, migrated_postgres: PostgresDatabase
 ) -> None:
-    with World(tmp_path, url=postgres_url.url, password=Secret(postgres_url.password)) as world:
+    with World(tmp_path, url=migrated_postgres.url, password=Secret(migrated_postgres.password)) as world:
         world.apply()
         world.hire_many(20)
 
         def kill_all() -> None:
-            with postgres_url.connect() as other:
+            with migrated_postgres.connect() as other:
                 other.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -382,9 +382,9 @@ def test_connections_killed_between_two_transactions_are_made_anew(
 
 
 def test_a_killed_connection_while_answers_are_recorded_makes_nobody_twice(
-    tmp_path: Path, postgres_url: PostgresDatabase
+    tmp_path: Path, migrated_postgres: PostgresDatabase
 ) -> None:
-    with World(tmp_path, url=postgres_url.url, password=Secret(postgres_url.password), lease=1.0) as world:
+    with World(tmp_path, url=migrated_postgres.url, password=Secret(migrated_postgres.password), lease=1.0) as world:
         world.apply()
         world.hire_many(5)
 
@@ -392,7 +392,7 @@ def test_a_killed_connection_while_answers_are_recorded_makes_nobody_twice(
             if statement.startswith("UPDATE account SET") and "known" in statement and world.crm.objects:
                 event.remove(world.database.engine, "before_cursor_execute", kill)
                 pid = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
-                with postgres_url.connect() as other:
+                with migrated_postgres.connect() as other:
                     other.execute("SELECT pg_terminate_backend(%s)", [pid])
 
         event.listen(world.database.engine, "before_cursor_execute", kill)

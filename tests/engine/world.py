@@ -26,6 +26,7 @@ from identitymesh.storage.reviews import SqlReviews
 from identitymesh.storage.runs import SqlDefinitions, SqlRuns
 from identitymesh.storage.scratch import scratch
 from identitymesh.storage.secrets import SqlSecretRows
+from tests.prepared import migrated_file
 
 from .directory import Directory, memory_kind
 
@@ -89,6 +90,8 @@ class World:
         self.crm = Directory()
         self.directories = {"hr": self.hr, "crm": self.crm}
         self.ahead = timedelta()
+        if url is None and not (folder / "mesh.db").exists():
+            migrated_file(folder / "mesh.db")
         self.database: Database = open_database(url or f"sqlite:///{folder / 'mesh.db'}", password=password)
         if schema.current(self.database) is None:
             schema.upgrade(self.database)

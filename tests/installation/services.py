@@ -112,6 +112,7 @@ def services(place: Place, url: str | None = None, password: str | None = None) 
         url or f"sqlite:///{place.folder / 'identitymesh.db'}", password=Secret(password) if password else None
     )
     made = Services(place, opened)
+    place.crm.spent = True  # runs are killed while it is asked
     try:
         yield made
     finally:

@@ -13,7 +13,6 @@ from identitymesh.definition.schedules import Schedule
 from identitymesh.redaction import Secret
 from identitymesh.runs.scheduler import Scheduler
 from identitymesh.runs.schedules import HOUSEKEEPING, Due, Entry, Outcome
-from identitymesh.storage import schema
 from identitymesh.storage.continuity import Continuity, put_pause
 from identitymesh.storage.database import Database, open_database
 from identitymesh.storage.leases import SqlLeases
@@ -21,6 +20,7 @@ from identitymesh.storage.runs import SqlRuns
 from identitymesh.storage.schedules import SqlSchedules
 from identitymesh.storage.tables import runs as r
 from identitymesh.storage.tables.schedules import schedule as table
+from tests.prepared import migrated_file
 
 START = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 NIGHTLY = Schedule("hr", "full", "0 2 * * *")
@@ -118,11 +118,11 @@ class Desk:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
+        migrated_file(tmp_path / "mesh.db")
         opened = open_database(f"sqlite:///{tmp_path / 'mesh.db'}")
     else:
-        given = request.getfixturevalue("postgres_url")
+        given = request.getfixturevalue("migrated_postgres")
         opened = open_database(given.url, password=Secret(given.password))
-    schema.upgrade(opened)
     yield opened
     opened.close()
 

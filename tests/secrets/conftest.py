@@ -20,8 +20,10 @@ from identitymesh.storage.database import Database, open_database
 from identitymesh.storage.secrets import SqlSecretRows
 from identitymesh.storage.tables import audit, secrets
 from identitymesh.storage.tables.base import metadata
+from tests.openings import Openings
+from tests.prepared import original
 
-ACTOR = "tester@here"
+ACTOR, LABEL = "tester@here", "test host"
 TABLES = [
     secrets.installation,
     secrets.keyring,
@@ -75,21 +77,37 @@ def make_schema(database: Database) -> None:
 
 
 def make_installation(database: Database, host: Path) -> Installation:
+    """One that no other test has."""
     make_schema(database)
     result = initialise(
         SqlSecretRows(database),
         host,
         provider="database",
         actor=ACTOR,
-        label="test host",
+        label=LABEL,
         announce=lambda _result: None,
     )
-    made = Installation(database, host, result)
+    return opened(Installation(database, host, result))
+
+
+def copy_installation(database: Database, host: Path) -> Installation:
+    """The same as other tests have, in a database and with a host of its own."""
+    make_schema(database)
+    return opened(Installation(database, host, original(ACTOR, LABEL).copy(database, host)))
+
+
+def opened(made: Installation) -> Installation:
+    """As its first use leaves it."""
     with made.rows.read() as view:
         session = made.store.session(view)
     for name in KEYRINGS:
         session.open(name)
     return made
+
+
+@pytest.fixture(autouse=True)
+def _what_opens_is_forked(forked_openings: Openings, monkeypatch: pytest.MonkeyPatch) -> None:
+    forked_openings.instead(monkeypatch)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -120,10 +138,10 @@ def new_database(tmp_path: Path) -> Iterator[Callable[[str], Database]]:
 @pytest.fixture
 def mesh(database: Database, tmp_path: Path) -> Installation:
     """On both databases."""
-    return make_installation(database, tmp_path / "host")
+    return copy_installation(database, tmp_path / "host")
 
 
 @pytest.fixture
 def embedded(new_database: Callable[[str], Database], tmp_path: Path) -> Installation:
     """On SQLite alone, for what does not depend on the database."""
-    return make_installation(new_database("mesh"), tmp_path / "host")
+    return copy_installation(new_database("mesh"), tmp_path / "host")

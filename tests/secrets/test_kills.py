@@ -84,18 +84,22 @@ def server() -> Iterator[Forks]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_that_was_killed_goes_on(original: Original, server: Forks, tmp_path: Path, command: str) -> None:
+def test_a_command_that_was_killed_goes_on(
+    original: Original, server: Forks, tmp_path: Path, on_disk: Path, command: str
+) -> None:
+    folder = tmp_path
     if command == "add":
         need("systemd-creds", "systemd")
         if os.geteuid() != 0:
             pytest.skip("systemd-creds encrypts as root alone")
-    with original.copy(tmp_path / "whole") as order:
+        folder = on_disk  # it keeps no key of a host in memory
+    with original.copy(folder / "whole") as order:
         status, events = server(order | {"command": command, "kill": None})
         assert status == 0
     name = f"{command} ({'SQLite' if original.server is None else 'PostgreSQL'})"
     dice = chance(f"{name}, twice")
     for point in points(name, int(events)):
-        with original.copy(tmp_path / str(point)) as order:
+        with original.copy(folder / str(point)) as order:
             status, _events = server(order | {"command": command, "kill": point})
             assert status == -signal.SIGKILL, f"{command} at {point} of {events}"
             if dice.random() < 0.3:  # killed once more while it goes on

@@ -60,6 +60,11 @@ class Case:
         return Attempt(self.type, seal_document(document), place), document
 
 
+@pytest.fixture(autouse=True)
+def _what_opens_is_forked() -> None:
+    """Not here: the real process opens."""
+
+
 @pytest.fixture(scope="module")
 def chips() -> Iterator[tuple[SoftwareTpm, SoftwareTpm]]:
     one, two = SoftwareTpm.start(), SoftwareTpm.start()
@@ -106,8 +111,9 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
         need("systemd-creds", "systemd")
         if os.geteuid() != 0:
             pytest.skip("systemd-creds encrypts as root alone")
-        place = replace(place, means=Means(systemd_secret=tmp_path / "secret"))
-        away = lambda at: replace(at, means=Means(systemd_secret=tmp_path / "other-secret"))  # noqa: E731
+        disk: Path = request.getfixturevalue("on_disk")  # systemd-creds keeps no key of a host in memory
+        place = replace(place, means=Means(systemd_secret=disk / "secret"))
+        away = lambda at: replace(at, means=Means(systemd_secret=disk / "other-secret"))  # noqa: E731
     if request.param == "tpm2":
         one, two = request.getfixturevalue("chips")
         place = replace(place, means=Means(tpm2_tcti=one.tcti))
@@ -262,7 +268,7 @@ def test_a_null_key_is_refused(case: Case) -> None:
 
 
 @only("systemd-creds")
-def test_a_service_reads_what_was_delivered_to_it(case: Case, tmp_path: Path) -> None:
+def test_a_service_reads_what_was_delivered_to_it(case: Case, tmp_path: Path, on_disk: Path) -> None:
     place = case.guard()
     delivered = Path("/dev/shm") / f"im-{uuid.uuid4().hex}"  # in memory, as systemd does it
     delivered.mkdir(mode=0o700)
@@ -283,11 +289,11 @@ def test_a_service_reads_what_was_delivered_to_it(case: Case, tmp_path: Path) ->
         file.symlink_to(tmp_path)
         with pytest.raises(HostKeyUnsafe):
             find_protector("systemd-creds", at).identity()
-        on_disk = tmp_path / "identitymesh-connectors"
-        on_disk.write_bytes(case.identity.reveal())
-        on_disk.chmod(0o400)
+        lasting = on_disk / "identitymesh-connectors"
+        lasting.write_bytes(case.identity.reveal())
+        lasting.chmod(0o400)
         with pytest.raises(HostKeyUnsafe, match="not in memory"):
-            find_protector("systemd-creds", replace(at, means=Means(credentials=tmp_path))).identity()
+            find_protector("systemd-creds", replace(at, means=Means(credentials=on_disk))).identity()
     finally:
         shutil.rmtree(delivered)
 

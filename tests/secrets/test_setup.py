@@ -21,7 +21,23 @@ from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.database import Database, open_database
 from identitymesh.storage.secrets import SqlSecretRows
 from tests.house_rules.repository import ROOT
-from tests.secrets.conftest import ACTOR, Installation, make_schema
+from tests.secrets.conftest import ACTOR, Installation, make_installation, make_schema
+
+
+@pytest.fixture(autouse=True)
+def _what_opens_is_forked() -> None:
+    """Not here: the real process opens."""
+
+
+@pytest.fixture
+def mesh(database: Database, tmp_path: Path) -> Installation:
+    """Made here, not copied."""
+    return make_installation(database, tmp_path / "host")
+
+
+@pytest.fixture
+def embedded(new_database: Callable[[str], Database], tmp_path: Path) -> Installation:
+    return make_installation(new_database("mesh"), tmp_path / "host")
 
 
 def start(database: Database, host: Path, announce: Callable[[InitResult], None] = lambda _result: None) -> InitResult:

@@ -23,8 +23,9 @@ from tests.servers.process import ServerFailed, ServerProcess, free_port, need, 
 
 HOST = "127.0.0.1"
 OWNER = "app"
-# Speed, because nothing here outlives the session. A test of crashes starts a server of its own, with durable=True.
-CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+# Speed and little space, because nothing here outlives the session. A test of crashes starts a server of its own,
+# with durable=True.
+CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_wal_size=256MB")
 START_ATTEMPTS = 3
 
 

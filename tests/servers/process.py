@@ -59,6 +59,10 @@ class ServerProcess:
             raise ServerFailed(msg)
         return self.child.pid
 
+    @property
+    def running(self) -> bool:
+        return self.child is not None and self.child.poll() is None
+
     def start(self, answers: Callable[[], bool]) -> Self:
         """Start it and wait until `answers` is true: a real answer in the server's own protocol, not an open port."""
         with self.log.open("ab") as log:

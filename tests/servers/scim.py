@@ -8,10 +8,12 @@ What to know about it (0.8.3):
 * The token is an argument of its command, so every user of the machine can read it while a test runs. Written
   with `=`, because a token that starts with a dash would be taken for an option.
 * Only SIGINT lets it end by itself; `--dump-resources FILE` is written then, and with no other signal.
-* It forgets everything when it ends: a fresh server is an empty directory.
+* It forgets everything when it ends: a fresh server is an empty directory. A start takes a second of a processor,
+  so tests take over the server of an earlier one, emptied.
 """
 
 import http.client
+import json
 import secrets
 import shutil
 import signal
@@ -19,7 +21,7 @@ import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.servers.process import ServerFailed, ServerProcess, free_port, need, private_folder
 
@@ -34,6 +36,7 @@ class ScimServer:
     port: int
     process: ServerProcess
     folder: Path
+    spent: bool = False  # what may still arrive there was sent by a test that is over
 
     @property
     def pid(self) -> int:
@@ -70,6 +73,26 @@ class ScimServer:
     def stop(self) -> None:
         self.process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def empty(self) -> None:
+        """Remove every user and group, as a fresh server has none."""
+        for kind in ("Users", "Groups"):
+            while found := self._ask("GET", f"/{kind}?count=1000")["Resources"]:
+                for one in found:
+                    self._ask("DELETE", f"/{kind}/{one['id']}")
+
+    def _ask(self, method: str, path: str) -> Any:
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        try:
+            connection.request(method, f"/v2{path}", headers={"Authorization": f"Bearer {self.token}"})
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        if answer.status >= http.HTTPStatus.BAD_REQUEST:
+            msg = f"{method} {path}: {answer.status} {content.decode(errors='replace')}"
+            raise ServerFailed(msg)
+        return json.loads(content or "{}")
 
     def _answers(self) -> bool:
         """With the right token: another server on this port would refuse it."""

@@ -7,11 +7,12 @@ definition must read the same to every reader), no duplicate keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from identitymesh.errors import Problem
 
@@ -43,13 +44,11 @@ def parse(text: str) -> tuple[Document | None, list[Problem]]:
     if len(text) > MAX_CHARACTERS:
         return None, [Problem(f"the file is larger than {MAX_CHARACTERS:,} characters")]
     try:
-        refused = _refused(yaml.parse(text, Loader=yaml.SafeLoader))
-        if refused is not None:
-            return None, [refused]
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line, column = _place(error.problem_mark)
-        return None, [Problem(f"not YAML: {error.problem}", "", line, column)]
+        refused = isinstance(error, ConstructorError)
+        return None, [Problem(f"{'' if refused else 'not YAML: '}{error.problem}", "", line, column)]
     except yaml.YAMLError:
         return None, [Problem("not YAML: a character that YAML does not allow")]
     if node is None:
@@ -59,22 +58,24 @@ def parse(text: str) -> tuple[Document | None, list[Problem]]:
     return (None, builder.problems) if builder.problems else (Document(data, builder.marks), [])
 
 
-def _refused(events: Iterable[yaml.Event]) -> Problem | None:
-    """What must be known before the whole is built: depth costs time by its square, and then the stack."""
+class _Loader(yaml.SafeLoader):
+    """Refuses what is YAML but not for us, while it reads: depth costs time by its square, and then the stack."""
+
     depth = 0
-    for event in events:
-        message = ""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # typeshed has no type for it
+        mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            message = "YAML anchors and aliases are not allowed"
-        elif isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            message = "nested too deeply" if depth > MAX_DEPTH else ""
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if message:
-            line, column = _place(event.start_mark)
-            return Problem(message, "", line, column)
-    return None
+            raise ConstructorError(None, None, "YAML anchors and aliases are not allowed", mark)
+        if not isinstance(event, yaml.CollectionStartEvent):
+            return super().compose_node(parent, index)
+        if self.depth == MAX_DEPTH:
+            raise ConstructorError(None, None, "nested too deeply", mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def _place(mark: Any) -> tuple[int | None, int | None]:

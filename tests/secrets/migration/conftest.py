@@ -20,7 +20,7 @@ from identitymesh.storage.rotations import SqlRotationRows
 from identitymesh.storage.secret_migrations import SqlMigrationRows
 from identitymesh.storage.tables import continuity, runs, secrets
 from identitymesh.storage.tables.base import metadata
-from tests.secrets.conftest import ACTOR, Installation, make_installation
+from tests.secrets.conftest import ACTOR, Installation, copy_installation
 from tests.servers.authority import Authority
 from tests.servers.openbao import OpenBaoServer
 
@@ -123,7 +123,7 @@ MakeMove = Callable[[Database], Move]
 @pytest.fixture
 def make_move(server: OpenBaoServer, tmp_path: Path) -> MakeMove:
     def make(database: Database) -> Move:
-        mesh = make_installation(database, tmp_path / "host")
+        mesh = copy_installation(database, tmp_path / "host")
         metadata.create_all(database.engine, tables=TABLES)
         file = token_file(tmp_path, server.root)
         given = OpenBaoSettings(address=server.url, ca_file=server.ca_file, auth="token", token_file=file)

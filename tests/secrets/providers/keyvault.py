@@ -18,7 +18,7 @@ from identitymesh.secrets.azure.settings import AzureKeyVaultSettings
 from identitymesh.secrets.protectors import Means
 from identitymesh.secrets.stores.azure_key_vault.entries import entry_name
 from identitymesh.storage.database import Database, open_database
-from tests.secrets.conftest import Installation, make_installation
+from tests.secrets.conftest import Installation, copy_installation, make_installation
 from tests.secrets.providers.contract import VaultWorld
 from tests.servers.authority import Authority
 from tests.servers.azure import TENANT, Entra, KeyVault, Stored
@@ -77,10 +77,12 @@ class Azure:
         return self.settings(vault, vault_uri="", key_id=f"{vault.url}/keys/identitymesh")
 
     def installation(self, name: str) -> Installation:
+        """The first of a test is as other tests have it; every further one is an installation of its own."""
         folder = self.folder / f"{name}-{os.urandom(4).hex()}"
         folder.mkdir()
         self.databases.append(open_database(f"sqlite:///{folder}/mesh.db"))
-        return make_installation(self.databases[-1], folder / "host")
+        make = copy_installation if len(self.databases) == 1 else make_installation
+        return make(self.databases[-1], folder / "host")
 
     def world(self, vault: KeyVault | None = None, **more: Any) -> KeyVaultWorld:
         vault = vault or self.vault()

@@ -10,7 +10,7 @@ from identitymesh.errors import DatabaseUnreachable, HostKeyMissing, SecretBroke
 from identitymesh.redaction import Secret
 from identitymesh.secrets.references import parse
 from identitymesh.storage.database import open_database
-from tests.secrets.conftest import ACTOR, Installation, make_installation
+from tests.secrets.conftest import ACTOR, Installation, copy_installation
 from tests.secrets.providers.contract import ProviderContract, World
 
 
@@ -19,7 +19,7 @@ class TestDatabase(ProviderContract):
     def world(self, tmp_path: Path) -> Iterator[World]:
         file = tmp_path / "mesh.db"
         database = open_database(f"sqlite:///{file}")
-        mesh = make_installation(database, tmp_path / "host")
+        mesh = copy_installation(database, tmp_path / "host")
 
         @contextmanager
         def outage(_after: int) -> Iterator[None]:

@@ -32,7 +32,7 @@ from identitymesh.secrets.stores.openbao.session import Session
 from identitymesh.secrets.vaults import OpenBaoSettings
 from identitymesh.storage.database import open_database
 from tests.conftest import OUTSIDE
-from tests.secrets.conftest import ACTOR, Installation, make_installation
+from tests.secrets.conftest import ACTOR, Installation, copy_installation, make_installation
 from tests.secrets.providers.contract import REF, VaultContract, VaultWorld
 from tests.servers.authority import Authority
 from tests.servers.https import Answer, Request
@@ -121,7 +121,7 @@ class Vault:
 @pytest.fixture
 def world(server: OpenBaoServer, tmp_path: Path) -> Iterator[VaultWorld]:
     database = open_database(f"sqlite:///{tmp_path}/mesh.db")
-    mesh = make_installation(database, tmp_path / "host")
+    mesh = copy_installation(database, tmp_path / "host")
     vault = Vault(server, mesh, tmp_path)
     yield VaultWorld(
         mesh,
