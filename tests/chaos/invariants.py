@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from identitymesh.secrets.references import parse
 from identitymesh.storage.leases import SqlLeases
@@ -77,9 +77,20 @@ def check_leases(estate: Estate, seconds: float) -> None:
             time.sleep(0.1)
 
 
+def check_marks(connection: Connection) -> None:
+    """What is believed without a look at the rows: keys of accounts, and the mark that all is settled."""
+    half = connection.scalar(text("SELECT count(*) FROM account WHERE (key IS NULL) <> (known IS NULL)"))
+    assert half == 0, f"{half} accounts have a key and nothing known, or the other way round"
+    for table in ("connector_object", "identity"):
+        query = f"SELECT count(*) FROM {table} AS one, rules_mark AS mark WHERE one.ruleset <> mark.ruleset"
+        left = connection.scalar(text(query))
+        assert left == 0, f"{left} rows of {table} are not settled, and the mark says that they are"
+
+
 def check_rest(estate: Estate) -> None:
     """Nothing is left to do, and nothing is on its way."""
     with estate.database() as database, database.read() as connection:
+        check_marks(connection)
         running = connection.scalar(text("SELECT count(*) FROM run WHERE state = 'running'"))
         waiting = connection.execute(
             text("SELECT connector, kind, status, error FROM account WHERE kind IS NOT NULL OR status <> 'idle'")

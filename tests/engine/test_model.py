@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from identitymesh.errors import UsageError
+from tests.chaos.invariants import check_marks
 
 from .directory import Directory
 from .reference import Reference, Source, Variant
@@ -160,6 +161,11 @@ class Model(RuleBasedStateMachine):
     def targets_hold_what_the_model_says(self) -> None:
         for name, written in self.model.written.items():
             assert self.world.directories[name].by("externalId") == written, name
+
+    @invariant()
+    def what_is_believed_is_so(self) -> None:
+        with self.world.database.read() as connection:
+            check_marks(connection)
 
 
 Model.TestCase.settings = settings(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+import pytest
+from sqlalchemy import Table, func, select
 
+from identitymesh.storage.mesh import SqlMesh
 from identitymesh.storage.tables import mesh as m
 from identitymesh.storage.tables import runs as r
 
@@ -15,10 +17,10 @@ def mark(world: World) -> int | None:
         return connection.scalar(select(r.rules_mark.c.ruleset))
 
 
-def unsettled(world: World) -> int:
-    """Objects that were joined under other rules than most."""
+def unsettled(world: World, table: Table = m.connector_object) -> int:
+    """Rows that were joined or evaluated under older rules than the newest of any object."""
     newest = select(func.max(m.connector_object.c.ruleset)).scalar_subquery()
-    query = select(func.count()).where(m.connector_object.c.ruleset != newest)
+    query = select(func.count()).where(table.c.ruleset != newest)
     with world.database.read() as connection:
         return int(connection.scalar(query) or 0)
 
@@ -37,6 +39,27 @@ def test_it_follows_the_rules(both: World) -> None:
     assert first is not None
     assert (mark(both) or 0) > first
     assert unsettled(both) == 0
+
+
+def test_a_change_of_rules_that_is_interrupted_is_taken_up_again(both: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    both.hire_many(3)
+    both.run()
+    first = mark(both)
+    other_rules(both)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SqlMesh, "identities_to_refresh", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        both.plan()
+    monkeypatch.undo()
+
+    assert mark(both) == first, "objects are settled, and people are not"
+    assert unsettled(both, m.identity) == 3
+    both.plan()
+    assert unsettled(both, m.identity) == 0
+    assert (mark(both) or 0) > (first or 0)
 
 
 def test_what_an_export_writes_under_older_rules_is_joined_again(both: World) -> None:
