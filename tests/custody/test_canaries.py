@@ -349,6 +349,11 @@ def tables(home: Home) -> str:
         database.close()
 
 
+@pytest.fixture(autouse=True)
+def _what_opens_is_forked() -> None:
+    """Not here: the processes that are watched are the real ones."""
+
+
 @pytest.mark.timeout(1200)  # every command there is, on a machine that may have other work
 def test_no_value_shows_whatever_is_done(mesh: Mesh, tmp_path: Path) -> None:
     allowed = {f"{name}.key": frozenset({f"host key of {name}"}) for name in ("connectors", "application")}

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from identitymesh.errors import CredentialRefused, DatabaseLocked, LeaseLost, MeshError
 from identitymesh.runs import exports
+from identitymesh.runs.contract import Result
 from identitymesh.storage.exports import SqlExports
 from identitymesh.storage.tables import mesh as m
 from tests.forks import Forks
@@ -97,11 +98,14 @@ def test_a_chunk_is_sent_while_the_one_before_it_is_recorded(world: World, monke
     world.hire_many(PEOPLE)
     sending, made = threading.Event(), SqlExports.record
     seen: list[bool] = []
+    recorded = 0
 
-    def record(*given: Any) -> None:
-        if len(world.crm.objects) == 2 * CHUNK:  # the first chunk that has another one marked already
+    def record(store: SqlExports, results: Sequence[Result], *more: Any) -> None:
+        nonlocal recorded
+        recorded += len(results)
+        if recorded == 2 * CHUNK:  # the first chunk that has another one marked already
             seen.append(sending.wait(30))
-        made(*given)
+        made(store, results, *more)
 
     monkeypatch.setattr(SqlExports, "record", record)
     world.crm.before = lambda operation, _: (
