@@ -66,6 +66,17 @@ def _beside_python(most: float, place: Path, *arguments: str) -> Line:
 
 
 def creates_at_a_scim_service() -> Line:
+    """Three times, each with new servers: one process of the server is a tenth faster than another."""
+    pairs = [_creates_beside_a_bare_client() for _ in range(3)]
+    ours, bare = sorted(pairs, key=lambda one: one[1] / one[0])[1]
+    figures = f"{CREATES / ours:,.0f} creates/s, bare client {CREATES / bare:,.0f}/s, {CREATES:,} people"
+    ratios = ", ".join(f"{bare / ours:.2f}" for ours, bare in pairs)
+    name = "creates at scim2-server / the same requests by a bare client"
+    return Line(name, bare / ours, f"{figures}; median of {ratios}", least=0.8)
+
+
+def _creates_beside_a_bare_client() -> tuple[float, float]:
+    """Seconds of the product, and of a bare client."""
     server = ScimServer.start()
     other = ScimServer.start()
     try:
@@ -91,8 +102,7 @@ def creates_at_a_scim_service() -> Line:
     finally:
         server.stop()
         other.stop()
-    figures = f"{CREATES / ours:,.0f} creates/s, bare client {CREATES / bare:,.0f}/s, {CREATES:,} people"
-    return Line("creates at scim2-server / the same requests by a bare client", bare / ours, figures, least=0.8)
+    return ours, bare
 
 
 class Unrecorded(SecretStore):

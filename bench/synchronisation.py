@@ -75,10 +75,9 @@ def a_million_people() -> list[Line]:
         company_of_files(place, CROWD)
         crowd = run(place, "first")
         take_exports_as_done(place)
-        reads = [run(place, "read")]
-        same = run(place, "unchanged")
-        reads.append(run(place, "read"))
+        reads, unchanged = zip(*[(run(place, "read"), run(place, "unchanged")) for _ in range(2)], strict=True)
         least = min(one.seconds for one in reads)
+        same = min(unchanged, key=lambda one: one.seconds)
         moved = CROWD // 1000
         write_people(place, CROWD, moved)
         some = run(place, "unchanged")
