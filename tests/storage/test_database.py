@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from sqlalchemy import text
 from identitymesh.errors import DatabaseUnreachable, SettingsError, StorageError
 from identitymesh.redaction import Secret
 from identitymesh.storage.database import Database, _is_local, check_url, open_database
+from tests.servers.postgresql import PostgresDatabase
 
 
 @pytest.mark.parametrize(
@@ -89,3 +92,30 @@ def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
 
     with database.read() as connection:
         assert connection.scalar(text("SELECT count(*) FROM one")) == 0
+
+
+def test_who_stands_still_in_a_transaction_lets_go_of_its_rows(
+    postgres_url: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("identitymesh.storage.database.STILL_SECONDS", 1)
+    opened = open_database(postgres_url.url, password=Secret(postgres_url.password))
+    with opened.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE held (id integer)")
+        connection.exec_driver_sql("INSERT INTO held VALUES (1)")
+
+    def take() -> None:
+        with opened.write() as connection:
+            connection.exec_driver_sql("SELECT id FROM held FOR UPDATE")
+            connection.exec_driver_sql("UPDATE held SET id = 2")
+
+    def stand_still(pool: ThreadPoolExecutor) -> None:
+        with opened.write() as connection:
+            connection.exec_driver_sql("SELECT id FROM held FOR UPDATE")
+            pool.submit(take).result(timeout=60)
+            connection.exec_driver_sql("UPDATE held SET id = 3")
+
+    with closing(opened), ThreadPoolExecutor() as pool:
+        with pytest.raises(DatabaseUnreachable, match="idle-in-transaction"):
+            stand_still(pool)
+        with opened.read() as connection:
+            assert connection.exec_driver_sql("SELECT id FROM held").scalar() == 2

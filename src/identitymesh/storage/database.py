@@ -29,6 +29,7 @@ from identitymesh.errors import (
 from identitymesh.redaction import Secret
 
 BUSY_SECONDS = 15.0
+STILL_SECONDS = 60  # in a transaction in which nothing is said for so long, a process stands still
 # What may stand after the ? of a URL. Everything else of libpq could carry a credential or weaken TLS.
 _OPTIONS = {"sqlite": frozenset[str](), "postgresql": frozenset({"host", "application_name", "options"})}
 _TAKEN = ("SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE")
@@ -205,6 +206,12 @@ def _postgresql(url: URL, password: Secret | None, root_certificate: Path | None
         if password is not None:
             parameters["password"] = password.reveal_text()
 
+    @event.listens_for(engine, "connect")
+    def _let_go(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        # Who stands still would hold its rows for ever, and everybody would wait: also whoever takes over its lease.
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{STILL_SECONDS}s'")
+        connection.commit()
+
     return engine
 
 
@@ -255,7 +262,8 @@ def _translate(error: exc.DBAPIError, where: str) -> StorageError:
     # Of what PostgreSQL itself says, only these concern the connection: 08 connection, 28 login, 3D no such database,
     # 53 resources, 55 not in this state, 57 stopped by somebody, 58 its system.
     concerns_connection = state is None or state[:2] in {"08", "28", "3D", "53", "55", "57", "58"}
-    if error.connection_invalidated or (isinstance(error, exc.OperationalError) and concerns_connection):
+    stood_still = state == "25P03"  # see STILL_SECONDS
+    if stood_still or error.connection_invalidated or (isinstance(error, exc.OperationalError) and concerns_connection):
         return DatabaseUnreachable(
             f"{where}: {text}", hint="Check that the database runs and that database.url is right."
         )
