@@ -9,7 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from identitymesh.errors import (
     ExitCode,
     LeaseLost,
 )
+from identitymesh.pipeline.importing import stage
 from identitymesh.redaction import Secret
 from identitymesh.runs import contract
 from identitymesh.runs.reports import Progress
@@ -42,8 +44,8 @@ from tests.servers.process import private_folder
 from .world import World, silent
 
 
-def at_page(number: int, action: Callable[[], object]) -> Progress:
-    """Progress that does something once, when that many pages were imported."""
+def at_page(world: World, number: int, action: Callable[[], object]) -> Progress:
+    """Progress that does something once, when that many pages were read and are stored, all of new people."""
     pages = 0
 
     def progress(phase: str, subject: str, done: int, total: int | None) -> None:
@@ -51,6 +53,10 @@ def at_page(number: int, action: Callable[[], object]) -> Progress:
         if phase == "import":
             pages += 1
             if pages == number:
+                ended = time.monotonic() + 30
+                while len(stored_keys(world)) < done:  # a page is stored while the next is read
+                    assert time.monotonic() < ended
+                    time.sleep(0.005)
                 action()
 
     return progress
@@ -114,7 +120,7 @@ def test_a_second_run_is_told_who_runs_and_leaves_nothing_behind(both: World) ->
         thread.start()
         thread.join()
 
-    report = run_with(both, at_page(2, meanwhile))
+    report = run_with(both, at_page(both, 2, meanwhile))
 
     assert report.state == "done"
     assert f"process {os.getpid()} on " in str(raised[0])
@@ -129,7 +135,7 @@ def test_a_run_whose_lease_was_taken_over_writes_nothing_more(both: World) -> No
     both.hire_many(20)
 
     with pytest.raises(LeaseLost, match="lost its lease on mesh"):
-        run_with(both, at_page(1, lambda: put_lease(both, "mesh")))
+        run_with(both, at_page(both, 1, lambda: put_lease(both, "mesh")))
 
     assert stored_keys(both) == {f"p{number:04}" for number in range(7)}, "the page before, and none after"
     assert both.crm.objects == {}
@@ -234,6 +240,34 @@ def test_a_lease_of_another_host_is_waited_for_until_it_runs_out(both: World) ->
     assert "process 4711 on elsewhere" in waited[0]
 
 
+def test_a_page_is_stored_while_the_next_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_again = threading.Event()
+    pages: list[int] = []
+
+    def watched(entries: Sequence[Any], *rest: Any) -> Any:
+        pages.append(len(entries))
+        if len(pages) == 2:
+            read_again.set()
+        return stage(entries, *rest)
+
+    waited: list[bool] = []
+
+    def at_first_insert(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO connector_object") and not waited:
+            waited.append(read_again.wait(30))
+
+    monkeypatch.setattr("identitymesh.runs.imports.stage", watched)
+    with World(tmp_path) as world:
+        world.apply()
+        world.hire_many(20)
+        event.listen(world.database.engine, "before_cursor_execute", at_first_insert)
+
+        assert world.run().state == "done"
+
+        assert waited == [True]
+        assert len(world.accounts()) == 20
+
+
 # -- the product's database --------------------------------------------------------
 
 
@@ -251,7 +285,7 @@ def test_a_locked_database_ends_the_run_by_its_name_and_the_next_one_repairs(imp
     other = sqlite3.connect(impatient.folder / "mesh.db", isolation_level=None, check_same_thread=False)
 
     with closing(other), pytest.raises(DatabaseLocked, match="locked by another program") as raised:
-        run_with(impatient, at_page(2, lambda: other.execute("BEGIN EXCLUSIVE")))
+        run_with(impatient, at_page(impatient, 2, lambda: other.execute("BEGIN EXCLUSIVE")))
 
     assert raised.value.exit_code is ExitCode.BUSY
     assert stored_keys(impatient) == {f"p{number:04}" for number in range(14)}
@@ -377,7 +411,7 @@ def test_connections_killed_between_two_transactions_are_made_anew(
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
 
-        assert run_with(world, at_page(2, kill_all)).state == "done"
+        assert run_with(world, at_page(world, 2, kill_all)).state == "done"
         assert len(world.accounts()) == 20
 
 

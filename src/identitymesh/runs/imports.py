@@ -1,4 +1,8 @@
-"""Imports one object class of one connector: read, stage, evaluate, store, page by page."""
+"""Imports one object class of one connector: read, stage, evaluate, store, page by page.
+
+A page is stored while the next one is read, in the order in which they came: a source, a file and the database spend
+much of their time where Python can do something else.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from identitymesh.errors import ConnectorError, ImportIncomplete
 from identitymesh.pipeline.importing import Staged, stage
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs import absences
+from identitymesh.runs.behind import Behind, one_behind
 from identitymesh.runs.contract import ImportState, Issue, Lease, MeshStore
 from identitymesh.runs.evaluation import Evaluation, Outcome
 from identitymesh.runs.reports import ImportReport, Progress
@@ -54,7 +59,8 @@ def import_objects(
     work: Work, facade: Facade, connector: ConnectorDefinition, object_class: str, names: Sequence[str], *, delta: bool
 ) -> Imported:
     """Import. Connector errors end it in words, with what was stored before; other errors pass."""
-    return _Import(work, facade, connector, object_class, names, delta=delta).run()
+    with one_behind("store") as behind:
+        return _Import(work, facade, connector, object_class, names, delta=delta, behind=behind).run()
 
 
 class _Import:
@@ -67,8 +73,10 @@ class _Import:
         names: Sequence[str],
         *,
         delta: bool,
+        behind: Behind,
     ) -> None:
         self._work = work
+        self._behind = behind
         self._facade = facade
         self._place = (connector.name, object_class)
         self._names = frozenset(names)
@@ -103,10 +111,10 @@ class _Import:
                     self._take(last)
                     pages += 1
         except ConnectorError as error:
-            self._store()
+            self._store_rest()
             self._failed(error, stored=pages > 0)
         else:
-            self._store()
+            self._store_rest()
             if self._result.report.mode == "full":
                 self._finish(last)
             elif self._whole and last.incomplete:
@@ -149,19 +157,26 @@ class _Import:
         self._work.progress("import", connector, self._result.report.read, None)
 
     def _store(self) -> None:
-        """What is to be looked at of the pages so far, and the watermark that they reached: one transaction.
+        """What is to be looked at of the pages so far, and the watermark that they reached: one transaction, behind.
 
         A few changes among many pages are not worth a commit for each page that has one: they are stored when there
         are as many as a page has.
         """
-        if not self._staged and self._reached is None:
-            return
+        staged, self._staged = self._staged, []
+        reached, self._reached = self._reached, None
+        self._watermark = reached or self._watermark
+        if staged or reached is not None:
+            self._behind.start(lambda: self._store_these(staged, reached))
+
+    def _store_rest(self) -> None:
+        self._store()
+        self._behind.wait()
+
+    def _store_these(self, staged: Sequence[Staged], reached: str | None) -> None:
         with self._evaluation() as evaluation:
-            evaluation.take(*self._place, self._staged)
-            if self._reached is not None:
-                evaluation.tx.put_watermark(*self._place, self._reached, self._work.run_id)
-        self._watermark = self._reached or self._watermark
-        self._staged, self._reached = [], None
+            evaluation.take(*self._place, staged)
+            if reached is not None:
+                evaluation.tx.put_watermark(*self._place, reached, self._work.run_id)
 
     @contextmanager
     def _evaluation(self) -> Iterator[Evaluation]:
