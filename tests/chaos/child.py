@@ -92,6 +92,7 @@ def instrument(events: Events) -> None:
     events.around(DefaultDialect, "do_commit")
     events.around(httpx2.Client, "send")
     events.around(cycle, "import_objects", phase="import")
+    events.around(imports._Import, "_store_these", phase="import")  # in its own thread
     events.around(cycle, "make_plan", phase="plan")
     events.around(cycle, "release", phase="release")
     events.around(SqlExports, "begin", phase="mark")

@@ -67,15 +67,13 @@ class Gate:
 
 def wait_at(path: str, event: str) -> None:
     """The other side: say so, wait, and do what is asked. A gate that is gone lets everybody through."""
+    told = ""
     line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with line, suppress(OSError):  # also where it is closed just after somebody else came through
         line.connect(path)
-    except OSError:
-        line.close()
-        return
-    with line, line.makefile("rw") as both:
-        both.write(json.dumps({"pid": os.getpid(), "event": event}) + "\n")
-        both.flush()
-        told = both.readline()
+        with line.makefile("rw") as both:
+            both.write(json.dumps({"pid": os.getpid(), "event": event}) + "\n")
+            both.flush()
+            told = both.readline()
     orders = json.loads(told) if told else {}
     clock.step(orders.get("clock", 0))
