@@ -14,7 +14,7 @@ from tests.house_rules.repository import ROOT
 
 
 class Forks:
-    """The program ``module``, running; called with an order it answers exit status and events (empty when killed)."""
+    """The program ``module``, running; called with an order it answers exit status and what the process said."""
 
     def __init__(self, module: str) -> None:
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
@@ -32,7 +32,7 @@ class Forks:
         self.child.stdin.write(json.dumps(order) + "\n")
         self.child.stdin.flush()
         answer = json.loads(self.child.stdout.readline())
-        return answer["status"], answer["events"]
+        return answer["status"], answer["said"]
 
     def stop(self) -> None:
         assert self.child.stdin is not None
@@ -43,19 +43,20 @@ class Forks:
 
 
 def serve(child: Callable[[dict[str, Any], int], None]) -> None:
-    """The other side: ``child`` carries out an order, writes its events into the file descriptor and ends."""
+    """The other side: ``child`` carries out an order, says what it has to into the file descriptor, and ends."""
     for line in sys.stdin:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
+            os.close(reading)
             try:
                 child(json.loads(line), writing)
             except BaseException:  # noqa: BLE001 - what went wrong is told on standard error
                 traceback.print_exc()
             os._exit(1)
         os.close(writing)
+        with os.fdopen(reading) as pipe:
+            said = pipe.read()
         _pid, status = os.waitpid(pid, 0)
-        content = os.read(reading, 100)
-        os.close(reading)
-        sys.stdout.write(json.dumps({"status": os.waitstatus_to_exitcode(status), "events": content.decode()}) + "\n")
+        sys.stdout.write(json.dumps({"status": os.waitstatus_to_exitcode(status), "said": said}) + "\n")
         sys.stdout.flush()
