@@ -94,12 +94,14 @@ def open_installation(
         SettingsError, StorageError: it cannot be opened; the message names the remedy.
     """
     from identitymesh import settings as configuration
+    from identitymesh.allocator import share_arenas
     from identitymesh.audit import local_actor
     from identitymesh.installation import Installation
     from identitymesh.secrets.process import harden_process
     from identitymesh.storage import schema
 
     harden_process()
+    share_arenas()
     settings = configuration.load(home)
     actor = actor or local_actor()
     with _logged(settings, quiet=quiet) as unlogged, closing(_database(settings, create=False)) as database:

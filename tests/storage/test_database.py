@@ -94,6 +94,21 @@ def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
         assert connection.scalar(text("SELECT count(*) FROM one")) == 0
 
 
+def test_the_connection_to_sqlite_that_was_used_last_is_used_next(tmp_path: Path) -> None:
+    """In turn, each would fill a page cache of its own with the same pages."""
+    database = open_database(f"sqlite:///{tmp_path / 'mesh.db'}")
+
+    def one() -> object:
+        with database.read() as connection:
+            return connection.connection.dbapi_connection
+
+    with closing(database):
+        with database.read(), database.read(), database.read():
+            pass  # three are open from now on
+
+        assert len({id(one()) for _ in range(6)}) == 1
+
+
 def test_who_stands_still_in_a_transaction_lets_go_of_its_rows(
     postgres_url: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

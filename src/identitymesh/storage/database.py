@@ -174,7 +174,10 @@ PRAGMAS: Final = (
 
 def _sqlite(url: URL) -> Engine:
     engine = create_engine(
-        url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}
+        url,
+        hide_parameters=True,
+        pool_use_lifo=True,  # each has a page cache, which it drops when another writes: in turn, all would be filled
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")
