@@ -13,7 +13,7 @@ ARENAS: Final = 2  # the second: so a thread that reads and one that stores rare
 def share_arenas() -> None:
     """For entry points: threads share two arenas, where glibc would make up to eight for each processor.
 
-    Each run has about ten threads, which live for a moment. What they leave free stays with the arena that they were
+    Each run has some threads, which live for a moment. What they leave free stays with the arena that they were
     given, in pieces that only threads of the same arena use again: with sixteen of them a process that makes run after
     run grows for days, although it holds nothing. Whatever allocator has no such setting is left alone.
     """
