@@ -15,6 +15,7 @@ import pytest
 
 from identitymesh.connectors.contract import Modification
 from identitymesh.connectors.facade import Facade
+from identitymesh.connectors.kinds.sql import snapshots
 from identitymesh.connectors.kinds.sql.settings import SqlSettings
 from identitymesh.connectors.kinds.sql.target import SqlTarget
 from identitymesh.connectors.outcomes import Verdict
@@ -592,6 +593,30 @@ def test_a_connection_that_is_lost_at_commit(proxied: tuple[Table, Proxy], deliv
         time.sleep(0.01)
     found = opened.lookup("user", "no", "2", ["no", "name"])
     assert [entry.attributes for entry in found] == ([{"no": 2, "name": "b"}] if delivered else [])
+
+
+def test_who_stands_still_in_a_write_leaves_no_row_when_it_wakes_up(
+    proxied: tuple[Table, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, _ = proxied
+    opened = table.facade()
+    opened.create("user", {"no": "1", "name": "a"})
+    monkeypatch.setattr(snapshots, "STILL", 0.1)
+    read_again = SqlTarget._again
+
+    def stands_still(*given: Any) -> Any:
+        end = time.monotonic() + 20
+        writing = "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND starts_with(query, 'INSERT')"
+        while table.sql(writing) and time.monotonic() < end:
+            time.sleep(0.01)
+        return read_again(*given)
+
+    monkeypatch.setattr(SqlTarget, "_again", stands_still)
+    with pytest.raises(ConnectionLost):
+        opened.create("user", {"no": "2", "name": "b"})
+    assert table.sql("SELECT no FROM badge") == [(1,)]
+    monkeypatch.undo()
+    assert opened.create("user", {"no": "2", "name": "b"}).key == "2"
 
 
 def test_an_update_whose_answer_was_lost_is_seen_to_be_done(proxied: tuple[Table, Proxy]) -> None:

@@ -46,6 +46,7 @@ _BY_STATE: Final[tuple[tuple[str, type[ConnectorError]], ...]] = (
     ("57014", TimedOut),  # statement_timeout
     ("55P03", TimedOut),  # lock_timeout
     ("57P", ConnectionLost),  # shutdown, crash, terminated by an administrator
+    ("25P03", ConnectionLost),  # idle_in_transaction_session_timeout
     ("08", ConnectionLost),
     ("40", ConnectionLost),  # serialisation failure: the snapshot is gone
     ("53300", ConnectionLost),

@@ -16,6 +16,14 @@ from identitymesh.connectors.kinds.sql.statements import as_text
 from identitymesh.errors import ConnectorMisconfigured
 
 PAGE: Final = 1000  # rows
+# Seconds. Between two statements of a write nobody waits for anything: who does not go on stands still, and whoever
+# takes over its work cannot see a row that it would commit when it wakes up.
+STILL: Final = 2.0
+_WRITING: Final = """
+    SELECT set_config('TimeZone', 'UTC', true),
+           set_config('statement_timeout', %(statement)s, true),
+           set_config('idle_in_transaction_session_timeout', %(still)s, true)
+"""
 
 
 def _value(name: str, value: Any) -> BindParameter[Any]:
@@ -116,7 +124,8 @@ def open_writing(engine: Engine, deadline: Deadline, timeout: float, what: str, 
 
     Raises:
         ConnectorError: whatever the database or its driver says, translated; Unreachable and Throttled alone say that
-            nothing can have been written, and ConnectionLost and TimedOut that it may have been.
+            nothing can have been written, and ConnectionLost and TimedOut that it may have been. PostgreSQL ends a
+            transaction in which nothing is said for ``STILL`` seconds: ConnectionLost.
     """
     deadline.restart()
     try:
@@ -126,8 +135,8 @@ def open_writing(engine: Engine, deadline: Deadline, timeout: float, what: str, 
                 _begin_exclusively(connection, what)
             else:
                 # A time without a zone is UTC, as it is when it is read.
-                connection.exec_driver_sql("SET LOCAL TIME ZONE 'UTC'")
-                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(timeout * 1000)}")
+                limits = {"statement": f"{round(timeout * 1000)}", "still": f"{round(STILL * 1000)}"}
+                connection.exec_driver_sql(_WRITING, limits)
             yield Snapshot(connection, deadline, exclusive=exclusive)
             deadline.restart()
             connection.commit()
