@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from identitymesh.errors import DatabaseUnreachable, SettingsError, StorageError
+from identitymesh.errors import DatabaseLocked, DatabaseUnreachable, SettingsError, StorageError
 from identitymesh.redaction import Secret
 from identitymesh.storage.database import Database, _is_local, check_url, open_database
 from tests.servers.postgresql import PostgresDatabase
@@ -134,3 +134,16 @@ def test_who_stands_still_in_a_transaction_lets_go_of_its_rows(
             stand_still(pool)
         with opened.read() as connection:
             assert connection.exec_driver_sql("SELECT id FROM held").scalar() == 2
+
+
+def test_nobody_waits_for_ever_for_a_row(postgres_url: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("identitymesh.storage.database.LOCK_SECONDS", 1)
+    opened = open_database(postgres_url.url, password=Secret(postgres_url.password))
+    with opened.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE held (id integer)")
+        connection.exec_driver_sql("INSERT INTO held VALUES (1)")
+
+    with closing(opened), opened.write() as holder:
+        holder.exec_driver_sql("SELECT id FROM held FOR UPDATE")
+        with pytest.raises(DatabaseLocked, match="locked by another program"), opened.write() as connection:
+            connection.exec_driver_sql("SELECT id FROM held FOR UPDATE")

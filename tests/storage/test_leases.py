@@ -8,10 +8,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, insert, text, update
 
-from identitymesh.errors import Busy, LeaseLost
+from identitymesh.errors import Busy, DatabaseUnreachable, LeaseLost
 from identitymesh.runs.contract import Lease
 from identitymesh.storage import leases, schema
 from identitymesh.storage.database import Database
@@ -133,3 +134,37 @@ def wait_until_blocked(database: Database) -> None:
                 return
         time.sleep(0.02)
     raise AssertionError("nobody waits")
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("copies", [False, True])
+def test_who_stands_still_in_a_transaction_does_not_keep_a_lease_that_ran_out(database: Database, copies: bool) -> None:
+    """Half a COPY is not idle to the server, which would wait for the rest of it for ever."""
+    first, second = SqlLeases(database, seconds=0.5), SqlLeases(database, seconds=0.5)
+    lease = first.acquire("mesh", "a run")
+
+    def take_over() -> Lease:
+        time.sleep(1)
+        return second.acquire("mesh", "another run")
+
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE thing (key text)")
+
+    def stand_still(pool: ThreadPoolExecutor) -> None:
+        with database.write() as connection:
+            leases.assert_held(connection, lease)
+            if copies:
+                with connection.connection.cursor().copy("COPY thing (key) FROM STDIN") as copy:
+                    copy.write_row(["a" * 100_000])  # more than the driver keeps for itself
+                    taken.append(pool.submit(take_over).result(timeout=60))
+            else:
+                taken.append(pool.submit(take_over).result(timeout=30))  # the server's own patience is a minute
+            connection.exec_driver_sql("INSERT INTO thing VALUES ('b')")
+
+    taken: list[Lease] = []
+    with ThreadPoolExecutor() as pool, pytest.raises((DatabaseUnreachable, psycopg.Error)):
+        stand_still(pool)
+
+    assert [one.fence for one in taken] == [lease.fence + 1]
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM thing").scalar() == 0

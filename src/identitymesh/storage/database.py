@@ -30,6 +30,7 @@ from identitymesh.redaction import Secret
 
 BUSY_SECONDS = 15.0
 STILL_SECONDS = 60  # in a transaction in which nothing is said for so long, a process stands still
+LOCK_SECONDS = 2 * STILL_SECONDS  # nobody waits longer for a row: whoever holds it is to be looked at by a person
 # What may stand after the ? of a URL. Everything else of libpq could carry a credential or weaken TLS.
 _OPTIONS = {"sqlite": frozenset[str](), "postgresql": frozenset({"host", "application_name", "options"})}
 _TAKEN = ("SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE")
@@ -213,6 +214,7 @@ def _postgresql(url: URL, password: Secret | None, root_certificate: Path | None
     def _let_go(connection: Any, _entry: ConnectionPoolEntry) -> None:
         # Who stands still would hold its rows for ever, and everybody would wait: also whoever takes over its lease.
         connection.execute(f"SET idle_in_transaction_session_timeout = '{STILL_SECONDS}s'")
+        connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         connection.commit()
 
     return engine
