@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import socket
 from datetime import UTC, datetime, timedelta
 
@@ -193,12 +194,13 @@ def test_who_stood_still_leaves_the_password_of_who_took_over(company: World, mo
     assert company.accounts()["p2"]["secret"] == password(company, "p2")
 
 
-def test_nothing_is_stored_or_removed_without_the_lease(company: World) -> None:
+@pytest.mark.parametrize("at", [0.0, math.inf], ids=["knows that its time is over", "stands still after it looked"])
+def test_nothing_is_stored_or_removed_without_the_lease(company: World, at: float) -> None:
     company.hire("p1")
     company.run()
     rows = SqlSecretRows(company.database)
     keeper = InitialPasswords(rows, store(company), "tester", timedelta(days=1), lambda: datetime.now(UTC))
-    late = Creates(keeper, Lease("export:crm", "somebody", 1, Deadline(at=0)), 1)
+    late = Creates(keeper, Lease("export:crm", "somebody", 1, Deadline(at=at)), 1)
     text = Initial({}, {"secret": 20}).text()
     attempt = Attempt(Account(1, "crm", "user", "crm", "present", kind="create", initial=text), "p1", recovering=False)
     before = password(company)

@@ -21,7 +21,8 @@ class Creates:
     """The creates of one export.
 
     Passwords are stored and removed while the export has its lease, and not afterwards: who took over may have stored
-    another under the same name, and made the account with it.
+    another under the same name, and made the account with it. A vault is written before the commit that asserts it, so
+    it is asked before as well.
     """
 
     def __init__(self, keeper: InitialPasswords, lease: Lease, run_id: int) -> None:
@@ -44,7 +45,7 @@ class Creates:
     def _keep(self, passwords: Mapping[SecretReference, Secret]) -> None:
         if passwords:
             self._lease.assert_live()
-            self._keeper.keep(passwords, self._run)
+            self._keeper.keep(passwords, self._run, self._lease)
 
     def create(self, facade: Facade, attempt: Attempt) -> Entry:
         """Create the account with what it should hold and what is written once. Raises like ``Facade.create``."""
@@ -106,7 +107,7 @@ class Creates:
         if refs:
             with suppress(LeaseLost):
                 self._lease.assert_live()
-                self._keeper.drop(refs)
+                self._keeper.drop(refs, self._lease)
 
 
 def _length(attempt: Attempt) -> int:

@@ -19,8 +19,9 @@ from identitymesh.errors import KeyringConflict, SecretMissing
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyring import CONNECTORS
 from identitymesh.secrets.ledger import NOBODY, audience_mac, encode_audience
+from identitymesh.secrets.providers import PINNED
 from identitymesh.secrets.references import SCHEME, SecretReference, is_segment
-from identitymesh.secrets.rows import LedgerRow, SecretRows
+from identitymesh.secrets.rows import Held, LedgerRow, SecretRows
 from identitymesh.secrets.store import TRIES, SecretStore, installation, own_row
 
 FOLDER: Final = "initial"
@@ -42,21 +43,22 @@ class InitialPasswords:
         self._lifetime = lifetime
         self._clock = clock
 
-    def keep(self, passwords: Mapping[SecretReference, Secret], run: str) -> None:
+    def keep(self, passwords: Mapping[SecretReference, Secret], run: str, lease: Held) -> None:
         """Store all of them in one transaction, each as the newest version of its ref.
 
         Raises:
+            LeaseLost: somebody else took ``lease`` over, and may have stored others.
             SecretError, KeyringError, StorageError: none can be relied on; nothing may be created with them.
         """
         for attempt in range(TRIES if passwords else 0):
             try:
-                return self._keep(passwords, run)
+                return self._keep(passwords, run, lease)
             except KeyringConflict:  # the keyring moved on between reading and writing
                 if attempt == TRIES - 1:
                     raise
         return None
 
-    def _keep(self, passwords: Mapping[SecretReference, Secret], run: str) -> None:
+    def _keep(self, passwords: Mapping[SecretReference, Secret], run: str, lease: Held) -> None:
         now = self._clock()
         expires = now + self._lifetime
         with self._rows.read() as view:
@@ -69,6 +71,7 @@ class InitialPasswords:
             for ref, value in passwords.items()
         }
         with self._rows.write() as transaction:
+            transaction.hold_lease(lease)
             if not transaction.hold_keyring(CONNECTORS, document.generation):
                 raise KeyringConflict("the keyring changed while initial passwords were stored", hint="Try again.")
             if installation(transaction).provider != active:
@@ -79,15 +82,20 @@ class InitialPasswords:
                 row = own_row(transaction, new)
                 version = changes[ref].record(transaction)
                 row = replace(row, current_version=version, changed=now, expires=expires, description=_ABOUT)
-                transaction.put_ledger(row)
+                # Pinned: a vault may also have what a run wrote that stood still and lost its lease.
+                transaction.put_ledger(replace(row, follow=PINNED))
                 payload = {"keyring": CONNECTORS, "version": version, "expires": expires.isoformat()}
                 transaction.audit([Record("secret.initial", ref.text, self._actor, run=run, payload=payload)])
 
-    def drop(self, refs: Iterable[SecretReference]) -> None:
-        """Remove passwords that no account has: it was there already, or could not be created."""
+    def drop(self, refs: Iterable[SecretReference], lease: Held | None = None) -> None:
+        """Remove passwords that no account has: it was there already, or could not be created.
+
+        Raises:
+            LeaseLost: somebody else took ``lease`` over, and may have made accounts with passwords of these names.
+        """
         for ref in refs:
             with suppress(SecretMissing):
-                self._store.delete(ref, actor=self._actor)
+                self._store.delete(ref, actor=self._actor, lease=lease)
 
     def remove_expired(self) -> int:
         """Remove every secret whose time is over; how many."""

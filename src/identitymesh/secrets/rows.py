@@ -165,6 +165,17 @@ class RotationRow:
     until: datetime
 
 
+class Held(Protocol):
+    """A lease that this process took; ``fence`` grows each time that somebody takes it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def holder(self) -> str: ...
+    @property
+    def fence(self) -> int: ...
+
+
 class SecretView(Protocol):
     """One snapshot for reading. Everything read in it fits together."""
 
@@ -220,6 +231,9 @@ class SecretTransaction(SecretView, Protocol):
 
     def hold_keyring(self, name: str, generation: int) -> bool:
         """Keep the keyring as it is until the commit; False when its generation is another one."""
+
+    def hold_lease(self, lease: Held) -> None:
+        """Nobody takes it over before the commit; raises ``LeaseLost`` when somebody has."""
 
     def lock_ledger(self, ref: str) -> LedgerRow | None:
         """The row of a ref, kept for this transaction alone until its end."""

@@ -41,7 +41,7 @@ from identitymesh.secrets.properties import SecretProperties
 from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.providers import CURRENT, PINNED, Finding, Providers, Setup, wanted
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import InstallationRow, LedgerRow, SecretRows, SecretTransaction, SecretView
+from identitymesh.secrets.rows import Held, InstallationRow, LedgerRow, SecretRows, SecretTransaction, SecretView
 from identitymesh.secrets.sealing import check_value
 
 TRIES: Final = 5
@@ -131,10 +131,11 @@ class SecretStore:
             transaction.audit([Record("secret.set", ref.text, actor, payload=payload)])
         return version
 
-    def delete(self, ref: SecretReference, *, actor: str, purge: bool = False) -> None:
+    def delete(self, ref: SecretReference, *, actor: str, purge: bool = False, lease: Held | None = None) -> None:
         """Remove a secret, its history and its ledger row; see :meth:`Provider.delete` for ``purge``.
 
         Raises:
+            LeaseLost: somebody else took ``lease`` over.
             SecretMissing: there is none.
             ProviderError: a vault did not do it; the ledger is as it was.
         """
@@ -145,6 +146,8 @@ class SecretStore:
             raise missing(ref.text)
         change = self.providers.of(row.keyring, active).delete(ref, purge=purge)
         with self._rows.write() as transaction:
+            if lease is not None:
+                transaction.hold_lease(lease)
             change.record(transaction)
             transaction.lock_ledger(ref.text)
             if installation(transaction).provider != active:

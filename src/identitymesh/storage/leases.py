@@ -19,6 +19,7 @@ from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from identitymesh.errors import Busy, LeaseLost, RowConflict
 from identitymesh.runs.contract import Deadline, Lease, uptime
+from identitymesh.secrets.rows import Held
 from identitymesh.storage.database import Database
 from identitymesh.storage.tables import runs as r
 
@@ -35,7 +36,7 @@ _END_WHO_STANDS_STILL = text("""
 """)
 
 
-def assert_held(connection: Connection, lease: Lease) -> None:
+def assert_held(connection: Connection, lease: Held) -> None:
     """Lock the lease's row for this transaction.
 
     Raises:

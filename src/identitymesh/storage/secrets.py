@@ -13,6 +13,7 @@ from sqlalchemy import Connection, String, Table, bindparam, cast, delete, inser
 
 from identitymesh.audit import Record
 from identitymesh.secrets.rows import (
+    Held,
     InstallationRow,
     KeyringRow,
     LedgerRow,
@@ -206,6 +207,11 @@ class SqlSecretTransaction(SqlSecretView):
         # On SQLite the write transaction is alone anyway.
         query = select(keyring.c.generation).where(keyring.c.name == name).with_for_update(read=True)
         return self._connection.execute(query).scalar() == generation
+
+    def hold_lease(self, lease: Held) -> None:
+        from identitymesh.storage.leases import assert_held  # runs alone have leases, and commands start faster without
+
+        assert_held(self._connection, lease)
 
     def lock_ledger(self, ref: str) -> LedgerRow | None:
         query = select(secret_ledger).where(secret_ledger.c.ref == ref).with_for_update()
