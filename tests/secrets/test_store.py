@@ -1,6 +1,7 @@
 import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,9 +22,13 @@ from identitymesh.errors import (
 )
 from identitymesh.redaction import MASKED, Secret
 from identitymesh.secrets.audiences import AudienceUse
+from identitymesh.secrets.initial import InitialPasswords
+from identitymesh.secrets.keyring import CONNECTORS
 from identitymesh.secrets.openings import OpenRequest
-from identitymesh.secrets.references import parse
+from identitymesh.secrets.providers import Change, Provider
+from identitymesh.secrets.references import SecretReference, parse
 from identitymesh.secrets.resolver import ConnectorSecrets, RunCredentials, connector_credentials
+from identitymesh.secrets.rows import DATABASE
 from identitymesh.secrets.store import SecretStore
 from tests.secrets.conftest import ACTOR, Installation, make_installation, make_schema
 
@@ -189,6 +194,25 @@ def test_two_writers_of_one_ref_take_turns(mesh: Installation) -> None:
     assert sorted(map(int, versions)) == list(range(1, 25))
     assert mesh.store.list()[0].current_version == "24"
     assert all(result.ok and result.opened == 24 for result in mesh.store.verify(actor=ACTOR))
+
+
+def test_what_is_stored_during_a_deletion_stays(mesh: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = parse("secret://hr/reader")
+    mesh.store.put(ref, Secret("old"), actor=ACTOR)
+    provider = mesh.store.providers.of(CONNECTORS, DATABASE)
+    delete = type(provider).delete
+
+    def slowly(self: Provider, ref: SecretReference, *, purge: bool = False) -> Change:
+        mesh.store.put(ref, Secret("new"), actor=ACTOR)
+        return delete(self, ref, purge=purge)
+
+    monkeypatch.setattr(type(provider), "delete", slowly)
+    with pytest.raises(KeyringConflict, match="another value was stored while it was deleted"):
+        mesh.store.delete(ref, actor=ACTOR)
+    assert mesh.store.reveal(ref, actor=ACTOR).reveal_text() == "new"
+
+    InitialPasswords(mesh.rows, mesh.store, ACTOR, timedelta(days=1), lambda: datetime.now(UTC)).drop([ref])
+    assert mesh.store.exists(ref)
 
 
 def test_one_bad_row_never_breaks_the_list_or_verify(mesh: Installation) -> None:

@@ -90,11 +90,13 @@ class InitialPasswords:
     def drop(self, refs: Iterable[SecretReference], lease: Held | None = None) -> None:
         """Remove passwords that no account has: it was there already, or could not be created.
 
+        A value that was stored meanwhile stays.
+
         Raises:
             LeaseLost: somebody else took ``lease`` over, and may have made accounts with passwords of these names.
         """
         for ref in refs:
-            with suppress(SecretMissing):
+            with suppress(SecretMissing, KeyringConflict):
                 self._store.delete(ref, actor=self._actor, lease=lease)
 
     def remove_expired(self) -> int:

@@ -135,6 +135,7 @@ class SecretStore:
         """Remove a secret, its history and its ledger row; see :meth:`Provider.delete` for ``purge``.
 
         Raises:
+            KeyringConflict: another value was stored meanwhile; it stays.
             LeaseLost: somebody else took ``lease`` over.
             SecretMissing: there is none.
             ProviderError: a vault did not do it; the ledger is as it was.
@@ -144,14 +145,17 @@ class SecretStore:
             row = view.ledger([ref.text]).get(ref.text)
         if row is None:
             raise missing(ref.text)
-        change = self.providers.of(row.keyring, active).delete(ref, purge=purge)
+        provider = self.providers.of(row.keyring, active)
+        change = provider.delete(ref, purge=purge)
         with self._rows.write() as transaction:
             if lease is not None:
                 transaction.hold_lease(lease)
-            change.record(transaction)
-            transaction.lock_ledger(ref.text)
+            now = transaction.lock_ledger(ref.text)
             if installation(transaction).provider != active:
                 raise KeyringConflict("the provider of secrets changed while a secret was deleted", hint="Try again.")
+            if now is not None and now.current_version != row.current_version and not provider.remote:
+                raise KeyringConflict(f"{ref.text}: another value was stored while it was deleted", hint="Try again.")
+            change.record(transaction)
             if not transaction.delete_ledger(ref.text):
                 raise missing(ref.text)
             transaction.audit([Record("secret.delete", ref.text, actor, payload={"keyring": row.keyring})])
