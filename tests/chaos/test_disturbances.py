@@ -2,6 +2,7 @@
 
 `make soak N=2000`                                        so many disturbances
 TESTS_DISTURB=seed/7 pytest tests/chaos/test_disturbances.py       exactly one, as a failure names it
+TESTS_WHAT=frozen    with the soak: those of one kind alone
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .plans import CATALOGUE, DATABASES, Plan, plan_of
 
 SOAK = int(os.environ.get("TESTS_SOAK", "0"))
 SEED = os.environ.get("TESTS_SEED", "") or ("1" if not SOAK else os.urandom(4).hex())
+WHAT = os.environ.get("TESTS_WHAT", "")
 REPLAY = os.environ.get("TESTS_DISTURB", "")
 SAMPLE = 14
 ENOUGH = 3  # failures, and no more is tried
@@ -47,7 +49,10 @@ def plans() -> list[Plan]:
     if REPLAY:
         seed, _, number = REPLAY.rpartition("/")
         return [plan_of(seed, int(number))]
-    return [plan_of(SEED, number) for number in range(SOAK or SAMPLE)]
+    if not WHAT:
+        return [plan_of(SEED, number) for number in range(SOAK or SAMPLE)]
+    kinds = [number for number, one in enumerate(CATALOGUE) if one.what == WHAT]
+    return [plan_of(SEED, turn * len(CATALOGUE) + one) for turn in range(SOAK) for one in kinds]
 
 
 def test_a_seed_is_a_plan() -> None:
