@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -329,3 +331,24 @@ def test_the_audit_trail_of_a_person_names_what_changed_and_no_value(both: World
     assert [one.sequence for one in older] == [one.sequence for one in found[1:]]
     with pytest.raises(NotFound, match="nobody is called 'p9'"):
         listed(person="p9")
+
+
+def resident() -> int:
+    """Of this process, in bytes."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(
+    "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", ()), reason="only glibc keeps what is free in the middle"
+)
+def test_a_run_gives_free_memory_back(both: World) -> None:
+    """100 MB of blocks that Python does not keep for itself, and the last one stays: the heap cannot shrink alone."""
+    blocks = [b"%05d" % number * 400 for number in range(50_000)]
+    last = blocks[-1]
+    blocks.clear()
+    held = resident()
+
+    both.run()
+
+    assert held - resident() > 70_000_000
+    assert last

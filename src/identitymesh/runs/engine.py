@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from identitymesh.allocator import give_back
 from identitymesh.connectors.contract import TestReport
 from identitymesh.connectors.facade import open_facade
 from identitymesh.definition.compiling import compile_rules
@@ -129,7 +130,10 @@ class Engine:
 
     def _execute(self, order: Order, progress: Progress) -> RunReport:
         cycle = Cycle(self._parts, self._definitions.current(), order, progress)
-        return self.show(cycle.execute())
+        try:
+            return self.show(cycle.execute())
+        finally:
+            give_back()
 
     def preview(self, text: str, *, source: str, progress: Progress) -> tuple[RunReport, Sequence[RowView]]:
         """What a definition would do with what is stored; changes nothing."""
