@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,8 +81,9 @@ class Installation:
         from identitymesh.storage.people import SqlPeople
         from identitymesh.storage.scratch import scratch
 
-        people = SqlPeople(self._database)
-        return Engine(self._parts, self._definitions, people, lambda: scratch(self._database, self.settings.folder))
+        database = self._database
+        copy = partial(scratch, database, self.settings.folder)
+        return Engine(self._parts, self._definitions, SqlPeople(database), copy, database.rest)
 
     @cached_property
     def rotation(self) -> CredentialRotation:

@@ -69,7 +69,8 @@ class VaultedWorld(World):
         definitions = Definitions(
             SqlDefinitions(self.database), parts.kinds, store.audience, actor="tester", clock=parts.clock
         )
-        return Engine(parts, definitions, SqlPeople(self.database), lambda: scratch(self.database, self.folder))
+        database = self.database
+        return Engine(parts, definitions, SqlPeople(database), lambda: scratch(database, self.folder), database.rest)
 
 
 @contextmanager

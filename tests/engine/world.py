@@ -120,7 +120,7 @@ class World:
         definitions = Definitions(
             SqlDefinitions(database), parts.kinds, parts.secrets.audience, actor="tester", clock=parts.clock
         )
-        return Engine(parts, definitions, SqlPeople(database), lambda: scratch(database, self.folder))
+        return Engine(parts, definitions, SqlPeople(database), lambda: scratch(database, self.folder), database.rest)
 
     def clock(self) -> datetime:
         return datetime.now(UTC) + self.ahead

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from identitymesh.allocator import give_back
 from identitymesh.connectors.contract import TestReport
 from identitymesh.connectors.facade import open_facade
 from identitymesh.definition.compiling import compile_rules
@@ -40,13 +39,21 @@ WHY = {"ambiguous": "several people: identitymesh review list"}
 
 
 class Engine:
-    """Definitions, plans, runs and people of one installation."""
+    """Definitions, plans, runs and people of one installation. ``rest``: called after each run."""
 
-    def __init__(self, parts: Parts, definitions: Definitions, people: PeopleStore, scratch: Scratch) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        definitions: Definitions,
+        people: PeopleStore,
+        scratch: Scratch,
+        rest: Callable[[], None],
+    ) -> None:
         self._parts = parts
         self._definitions = definitions
         self._people = people
         self._scratch = scratch
+        self._rest = rest
         self._desk = ReviewDesk(parts.reviews, people, parts.actor)
 
     # -- definitions -------------------------------------------------------------
@@ -133,7 +140,7 @@ class Engine:
         try:
             return self.show(cycle.execute())
         finally:
-            give_back()
+            self._rest()
 
     def preview(self, text: str, *, source: str, progress: Progress) -> tuple[RunReport, Sequence[RowView]]:
         """What a definition would do with what is stored; changes nothing."""
