@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,8 +123,9 @@ class Database:
 
     def close(self) -> None:
         """Close what nobody uses; who asks again opens anew."""
-        while self._kept:
-            self._kept.pop().close()
+        with suppress(IndexError):  # another thread may have taken it
+            while True:
+                self._kept.pop().close()
         self._engine.dispose()
 
 
