@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,6 +66,21 @@ def two_hundred_thousand_people() -> list[Line]:
     ]
 
 
+def fastest(passes: Iterable[Pass]) -> Pass:
+    return min(passes, key=lambda one: one.seconds)
+
+
+def before_and_after(place: Path, changed: int, more: int) -> tuple[Pass, Pass]:
+    """A pass over the same file once more, and one over a file in which so many ``more`` have changed.
+
+    Both files have just been written: such a one reads slower than one that was read before, whatever is in it.
+    """
+    write_people(place, CROWD, changed)
+    same = run(place, "unchanged")
+    write_people(place, CROWD, changed + more)
+    return same, run(place, "unchanged")
+
+
 def a_million_people() -> list[Line]:
     """Growth from a tenth of them, a pass that finds nothing changed, and one that finds a thousandth changed."""
     with folder() as place:
@@ -76,11 +91,10 @@ def a_million_people() -> list[Line]:
         crowd = run(place, "first")
         take_exports_as_done(place)
         reads, unchanged = zip(*[(run(place, "read"), run(place, "unchanged")) for _ in range(2)], strict=True)
-        least = min(one.seconds for one in reads)
-        same = min(unchanged, key=lambda one: one.seconds)
+        least, same = fastest(reads).seconds, fastest(unchanged)
         moved = CROWD // 1000
-        write_people(place, CROWD, moved)
-        some = run(place, "unchanged")
+        written, some = zip(*[before_and_after(place, moved * turn, moved) for turn in range(2)], strict=True)
+    quiet, busy = fastest(written).seconds, fastest(some).seconds
     growth = (crowd.seconds / few.seconds) / (CROWD / FEW)
     return [
         Line(
@@ -103,8 +117,8 @@ def a_million_people() -> list[Line]:
         ),
         Line(
             "0.1 % changed / no-change pass",
-            some.seconds / same.seconds,
-            f"{some.seconds:.1f} s, nothing changed {same.seconds:.1f} s, {moved:,} of {CROWD:,} people",
+            busy / quiet,
+            f"{busy:.1f} s, nothing changed {quiet:.1f} s, both read as just written; {moved:,} of {CROWD:,} people",
             most=1.2,
         ),
     ]
