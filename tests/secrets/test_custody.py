@@ -511,7 +511,8 @@ def test_every_value_moves_to_the_new_key_and_the_old_one_goes(mesh: Installatio
 def test_a_value_that_does_not_open_keeps_the_old_key_and_is_named(mesh: Installation) -> None:
     values = fill(mesh)
     sealed = mesh.sql("SELECT sealed FROM secret WHERE ref = 'secret://s/2'")[0][0]
-    mesh.sql("UPDATE secret SET sealed = :junk WHERE ref = 'secret://s/2'", junk=bytes(sealed)[:-1] + b"!")
+    junk = bytes(sealed)[:-1] + bytes([bytes(sealed)[-1] ^ 1])
+    mesh.sql("UPDATE secret SET sealed = :junk WHERE ref = 'secret://s/2'", junk=junk)
     with pytest.raises(
         RotationIncomplete, match="1 stored values do not open: secret://s/2; the old key stays"
     ) as held:
