@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.memory import resident
 from tests.servers.postgresql import PostgresDatabase, PostgresServer
 
 from bench.lines import folder, seconds
@@ -84,7 +84,7 @@ def start(plan: Path, *arguments: str, kill_after: float | None = None) -> Run:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             break
-        most = max(most, resident(process.pid))
+        most = max(most, family(process.pid))
         if kill_after is not None and time.perf_counter() - begun > kill_after:
             os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.05)
@@ -92,14 +92,13 @@ def start(plan: Path, *arguments: str, kill_after: float | None = None) -> Run:
     return Run(os.waitstatus_to_exitcode(status), time.perf_counter() - begun, most)
 
 
-def resident(pid: int) -> float:
+def family(pid: int) -> float:
     """MB of a process and of its children, now."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        return resident(pid) + sum(family(int(child)) for child in children)
     except OSError:
         return 0.0
-    return (int(found[1]) / 1024 if found else 0.0) + sum(resident(int(child)) for child in children)
 
 
 def plan_for(place: Path, database: PostgresDatabase, form: str) -> Path:

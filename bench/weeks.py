@@ -26,6 +26,7 @@ from typing import Any
 
 from sqlalchemy import text
 from tests.chaos import clock
+from tests.memory import resident
 from tests.servers.authority import Authority
 from tests.servers.postgresql import PostgresDatabase, PostgresServer
 from tests.servers.scim import ScimServer
@@ -162,14 +163,6 @@ class Found:
     first_seconds: float = 0.0
     seconds: float = 0.0
     cpu: float = 0.0
-
-
-def resident() -> float:
-    """Of this process, in MB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("the kernel does not say how much memory this process has")
 
 
 class Weeks:

@@ -20,10 +20,7 @@ def share_arenas() -> None:
     given, in pieces that only threads of the same arena use again: with sixteen of them a process that makes run after
     run grows for days, although it holds nothing.
     """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(_M_ARENA_MAX, ARENAS)
+    _tell("mallopt", _M_ARENA_MAX, ARENAS)
 
 
 def give_back() -> None:
@@ -32,7 +29,11 @@ def give_back() -> None:
     glibc keeps what it once had, but for what lies at the very end of an arena: after a complete import of 50,000
     people three quarters of its memory were free and not given back, and how much it was, was chance.
     """
+    _tell("malloc_trim", 0)
+
+
+def _tell(function: str, *numbers: int) -> None:
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+        tell = getattr(ctypes.CDLL(None), function, None)
+        if tell is not None:
+            tell(*numbers)

@@ -2,7 +2,7 @@
 
 `make soak N=2000`                                        so many disturbances
 TESTS_DISTURB=seed/7 pytest tests/chaos/test_disturbances.py       exactly one, as a failure names it
-TESTS_WHAT=frozen    with the soak: those of one kind alone
+TESTS_WHAT=frozen                                         those of one kind alone, with N as many turns
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def plans() -> list[Plan]:
     if not WHAT:
         return [plan_of(SEED, number) for number in range(SOAK or SAMPLE)]
     kinds = [number for number, one in enumerate(CATALOGUE) if one.what == WHAT]
-    return [plan_of(SEED, turn * len(CATALOGUE) + one) for turn in range(SOAK) for one in kinds]
+    assert kinds, f"TESTS_WHAT: there is no {WHAT!r}, but {', '.join(sorted(DISTURBANCES))}"
+    return [plan_of(SEED, turn * len(CATALOGUE) + one) for turn in range(SOAK or 1) for one in kinds]
 
 
 def test_a_seed_is_a_plan() -> None:

@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy import event, select
 from sqlalchemy.engine import Connection
 
+from identitymesh import lease as leases
 from identitymesh.audit import Record
 from identitymesh.errors import (
     Busy,
@@ -31,7 +32,6 @@ from identitymesh.errors import (
 )
 from identitymesh.pipeline.importing import stage
 from identitymesh.redaction import Secret
-from identitymesh.runs import contract
 from identitymesh.runs.reports import Progress
 from identitymesh.storage import database as database_module
 from identitymesh.storage import leases as leases_module
@@ -172,8 +172,8 @@ def test_an_export_that_stood_still_for_longer_than_its_lease_lives_sends_nothin
 
     def stands_still(operation: str, _: str) -> None:
         if operation == "create" and len(both.crm.objects) == 2:
-            real = contract.uptime
-            monkeypatch.setattr(contract, "uptime", lambda: real() + 60)
+            real = leases.uptime
+            monkeypatch.setattr(leases, "uptime", lambda: real() + 60)
             put_lease(both, "export:crm", until=datetime.now(UTC) + timedelta(seconds=0.5))
 
     both.crm.before = stands_still

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
+from identitymesh import lease as leases
 from identitymesh.errors import (
     ConnectionLost,
     DefinitionRefused,
@@ -19,11 +20,11 @@ from identitymesh.errors import (
     SecretMissing,
     Unreachable,
 )
+from identitymesh.lease import Deadline, Lease
 from identitymesh.model.accounts import Account, Initial
 from identitymesh.model.attributes import Attributes
 from identitymesh.redaction import MASKED
-from identitymesh.runs import contract
-from identitymesh.runs.contract import Attempt, Deadline, Lease
+from identitymesh.runs.contract import Attempt
 from identitymesh.runs.initial import Creates
 from identitymesh.runs.secret_usage import orphans, usage
 from identitymesh.secrets import setup
@@ -178,14 +179,14 @@ def test_who_stood_still_leaves_the_password_of_who_took_over(company: World, mo
     """p1 is made, then the process stands still; another run makes p2, with a password of its own."""
     company.hire("p1")
     company.hire("p2")
-    real = contract.uptime
+    real = leases.uptime
 
     def stands_still(operation: str, _: str) -> None:
         if operation == "create":
             company.crm.after = None
             put_lease(company, "export:crm", until=datetime.now(UTC))
             company.another_engine().run(delta=False, connectors=(), progress=silent)
-            monkeypatch.setattr(contract, "uptime", lambda: real() + 60)
+            monkeypatch.setattr(leases, "uptime", lambda: real() + 60)
 
     company.crm.after = stands_still
     report = company.run()

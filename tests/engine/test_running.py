@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -22,6 +20,7 @@ from identitymesh.storage.leases import SqlLeases
 from identitymesh.storage.overdue import unattended
 from identitymesh.storage.schedules import SqlSchedules
 from identitymesh.storage.tables import runs as r
+from tests.memory import glibc_only, resident
 
 from .world import World, silent
 
@@ -333,14 +332,7 @@ def test_the_audit_trail_of_a_person_names_what_changed_and_no_value(both: World
         listed(person="p9")
 
 
-def resident() -> int:
-    """Of this process, in bytes."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.skipif(
-    "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", ()), reason="only glibc keeps what is free in the middle"
-)
+@glibc_only
 def test_a_run_gives_free_memory_back(both: World) -> None:
     """100 MB of blocks that Python does not keep for itself, and the last one stays: the heap cannot shrink alone."""
     blocks = [b"%05d" % number * 400 for number in range(50_000)]
@@ -350,5 +342,5 @@ def test_a_run_gives_free_memory_back(both: World) -> None:
 
     both.run()
 
-    assert held - resident() > 70_000_000
+    assert held - resident() > 70
     assert last

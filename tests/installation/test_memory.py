@@ -7,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from identitymesh.allocator import ARENAS
+from tests.memory import glibc_only
 
 # Eight threads at once, each with something that Python asks the allocator for. malloc_info(3) names the arenas.
 PROGRAM = """
@@ -51,9 +50,7 @@ def _arenas(folder: Path, which: str) -> int:
     return int(child.stdout.split()[-1])
 
 
-@pytest.mark.skipif(
-    "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", ()), reason="only glibc makes arenas for threads"
-)
+@glibc_only
 def test_threads_of_an_opened_installation_share_arenas(tmp_path: Path) -> None:
     assert _arenas(tmp_path, "alone") > ARENAS
     assert _arenas(tmp_path, "opened") <= ARENAS

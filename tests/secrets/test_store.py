@@ -3,6 +3,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -211,8 +212,28 @@ def test_what_is_stored_during_a_deletion_stays(mesh: Installation, monkeypatch:
         mesh.store.delete(ref, actor=ACTOR)
     assert mesh.store.reveal(ref, actor=ACTOR).reveal_text() == "new"
 
-    InitialPasswords(mesh.rows, mesh.store, ACTOR, timedelta(days=1), lambda: datetime.now(UTC)).drop([ref])
-    assert mesh.store.exists(ref)
+
+def test_an_expired_password_that_was_stored_again_meanwhile_stays(
+    mesh: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, again = parse("secret://initial/crm/1"), parse("secret://initial/crm/2")
+    for ref in (late, again):
+        mesh.store.put(ref, Secret("old"), actor=ACTOR)
+    mesh.sql("UPDATE secret_ledger SET expires = '2001-01-01 00:00:00'")
+    delete = SecretStore.delete
+
+    def slowly(store: SecretStore, ref: SecretReference, **given: Any) -> None:
+        if ref == again and not stored:
+            stored.append(store.put(ref, Secret("new"), actor=ACTOR))
+        delete(store, ref, **given)
+
+    stored: list[str] = []
+    monkeypatch.setattr(SecretStore, "delete", slowly)
+    InitialPasswords(mesh.rows, mesh.store, ACTOR, timedelta(days=1), lambda: datetime.now(UTC)).remove_expired()
+
+    assert stored
+    assert not mesh.store.exists(late)
+    assert mesh.store.reveal(again, actor=ACTOR).reveal_text() == "new"
 
 
 def test_one_bad_row_never_breaks_the_list_or_verify(mesh: Installation) -> None:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, insert, text, update
 
 from identitymesh.errors import Busy, DatabaseUnreachable, LeaseLost
-from identitymesh.runs.contract import Lease
+from identitymesh.lease import Lease
 from identitymesh.storage import leases, schema
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import SqlLeases, process_start
@@ -168,3 +168,16 @@ def test_who_stands_still_in_a_transaction_does_not_keep_a_lease_that_ran_out(da
     assert [one.fence for one in taken] == [lease.fence + 1]
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM thing").scalar() == 0
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_who_is_silent_for_long_but_holds_another_lease_goes_on(database: Database) -> None:
+    first, second = SqlLeases(database, seconds=0.5), SqlLeases(database, seconds=30)
+    first.acquire("export:crm", "a run that has died")
+    lease = second.acquire("mesh", "a run that computes")
+
+    with database.write() as connection:
+        leases.assert_held(connection, lease)
+        time.sleep(1)
+        first.acquire("export:crm", "another run")
+        leases.assert_held(connection, lease)

@@ -6,16 +6,14 @@ is committed together or not at all, and every commit names the fence of the lea
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from identitymesh.audit import Record
-from identitymesh.errors import LeaseLost
+from identitymesh.lease import Lease
 from identitymesh.model.accounts import Account
 from identitymesh.model.identities import Identity
 from identitymesh.model.objects import ObjectId, StoredObject
@@ -23,46 +21,6 @@ from identitymesh.runs.review_contract import ReviewRows
 
 Pair = tuple[str, str]  # mesh attribute, text
 Place = tuple[str, str]  # connector, object class
-
-
-@dataclass(slots=True)
-class Deadline:
-    """``at``: until then nobody can have taken a lease over, by :func:`uptime`."""
-
-    at: float = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A lease that this process holds. A holder whose lease was taken over finds out at its next commit.
-
-    What no commit guards asks :meth:`assert_live` first: a process that stood still must not go on as if nothing were.
-    """
-
-    name: str
-    holder: str
-    fence: int
-    deadline: Deadline = field(default_factory=Deadline, compare=False, repr=False)
-
-    def assert_live(self) -> None:
-        """Whether its time, as last renewed, is not over.
-
-        Raises:
-            LeaseLost: it may be another process's by now.
-        """
-        if uptime() >= self.deadline.at:
-            raise LeaseLost(
-                f"this run could not renew its lease on {self.name} in time",
-                hint="It stood still, or the database did not answer. The next run carries on from there.",
-            )
-
-
-def uptime() -> float:
-    """Seconds of a clock that nobody sets, and that goes on while the machine sleeps, where it has such a one."""
-    return time.clock_gettime(_SLEEPLESS) if _SLEEPLESS is not None else time.monotonic()
-
-
-_SLEEPLESS: Final = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,16 +21,9 @@ from identitymesh.definition.changes import targets as targets_of
 from identitymesh.definition.compiling import attributes_read, compile_rules
 from identitymesh.definition.reading import ConnectorDefinition
 from identitymesh.errors import Busy, ConnectorError, KeyringError, LeaseLost, MeshError, SecretError, UsageError
+from identitymesh.lease import Lease
 from identitymesh.rules.ruleset import RuleSet
-from identitymesh.runs.contract import (
-    ExportStore,
-    Issue,
-    Lease,
-    LeaseStore,
-    MeshStore,
-    PlanStore,
-    RunStore,
-)
+from identitymesh.runs.contract import ExportStore, Issue, LeaseStore, MeshStore, PlanStore, RunStore
 from identitymesh.runs.dates import Trusted, trusted
 from identitymesh.runs.definitions import Current
 from identitymesh.runs.exports import export

@@ -18,11 +18,12 @@ from identitymesh.connectors.contract import Page, SyncOp
 from identitymesh.connectors.facade import Facade
 from identitymesh.definition.reading import ConnectorDefinition
 from identitymesh.errors import ConnectorError, ImportIncomplete
+from identitymesh.lease import Lease
 from identitymesh.pipeline.importing import Staged, stage
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs import absences
 from identitymesh.runs.behind import Behind, one_behind
-from identitymesh.runs.contract import ImportState, Issue, Lease, MeshStore
+from identitymesh.runs.contract import ImportState, Issue, MeshStore
 from identitymesh.runs.evaluation import Evaluation, Outcome
 from identitymesh.runs.reports import ImportReport, Progress
 

@@ -9,10 +9,11 @@ from identitymesh.connectors.contract import Entry
 from identitymesh.connectors.facade import Facade
 from identitymesh.connectors.scrubbing import scrub
 from identitymesh.errors import ConnectionLost, ConnectorError, LeaseLost, MeshError, TimedOut
+from identitymesh.lease import Lease
 from identitymesh.model.accounts import attributes_of, initial_of
 from identitymesh.model.attributes import Attributes
 from identitymesh.redaction import Secret
-from identitymesh.runs.contract import Attempt, Lease
+from identitymesh.runs.contract import Attempt
 from identitymesh.secrets.initial import InitialPasswords, generate, reference
 from identitymesh.secrets.references import SecretReference
 

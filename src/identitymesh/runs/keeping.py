@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from identitymesh.errors import Busy, LeaseLost, MeshError
-from identitymesh.runs.contract import Lease, LeaseStore
+from identitymesh.lease import Lease
+from identitymesh.runs.contract import LeaseStore
 
 RENEWALS_PER_LIFE = 3
 

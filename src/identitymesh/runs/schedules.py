@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from identitymesh.definition.schedules import Mode, Schedule
-from identitymesh.runs.contract import Lease, StoredRun
+from identitymesh.lease import Lease
+from identitymesh.runs.contract import StoredRun
 
 INSTALLATION: Final = "*"  # stands where a connector would: the installation itself
 HOUSEKEEPING: Final = Schedule(INSTALLATION, "housekeeping", "17 3 * * *")

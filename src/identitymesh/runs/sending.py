@@ -28,13 +28,14 @@ from identitymesh.errors import (
     Throttled,
     Unreachable,
 )
+from identitymesh.lease import Lease
 from identitymesh.model.accounts import Account, attributes_of, differences, initial_of
 from identitymesh.model.attributes import Attributes, digest, image
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.pipeline import exporting
 from identitymesh.rules.join import key_text
 from identitymesh.rules.ruleset import RuleSet
-from identitymesh.runs.contract import Attempt, ExportStore, Issue, Lease, Result
+from identitymesh.runs.contract import Attempt, ExportStore, Issue, Result
 from identitymesh.runs.initial import Creates
 from identitymesh.runs.reports import Progress
 from identitymesh.secrets.initial import InitialPasswords

@@ -15,12 +15,12 @@ from identitymesh.secrets.age import open_file, seal_file
 from identitymesh.secrets.bundle_format import Bundle, Entry
 from identitymesh.secrets.keyring import Document
 from identitymesh.secrets.keyrings import KeyringSession
-from identitymesh.secrets.ledger import NOBODY, audience_mac, encode_audience
 from identitymesh.secrets.lookup import look
 from identitymesh.secrets.providers import wanted
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretTransaction
-from identitymesh.secrets.store import SecretStore, installation
+from identitymesh.secrets.store import SecretStore
+from identitymesh.secrets.transactions import assert_provider, hold_keyring, installation, new_row
 
 Policy = Literal["refuse", "keep", "replace"]
 POLICIES: Final = ("refuse", "keep", "replace")
@@ -149,10 +149,8 @@ class Bundles:
         changes = [(one, providers[one.keyring].put(one.ref, one.value, one.keyring, session)) for one in entries]
         with self._rows.write() as transaction:
             for name, document in documents.items():
-                if not transaction.hold_keyring(name, document.generation):
-                    raise KeyringConflict(
-                        f"keyring {name}: it changed meanwhile; nothing was stored", hint="Try again."
-                    )
+                hold_keyring(transaction, name, document)
+                assert_provider(transaction, name, providers[name])
             for entry, change in changes:
                 row = _own_row(transaction, entry, known.get(entry.ref.text), documents[entry.keyring])
                 version = change.record(transaction)
@@ -170,11 +168,7 @@ def _own_row(transaction: SecretTransaction, entry: Entry, before: LedgerRow | N
     row = transaction.lock_ledger(ref)
     if (row.current_version if row else None) != (before.current_version if before else None):
         raise KeyringConflict(f"{ref}: it changed meanwhile; nothing was stored", hint="Run the command again.")
-    if row is not None:
-        return row
-    now = datetime.now(UTC)
-    mac = audience_mac(document, ref, NOBODY)
-    return LedgerRow(ref, entry.keyring, encode_audience(NOBODY), mac, created=now, changed=now)
+    return row or new_row(entry.ref, entry.keyring, document)
 
 
 def _assert_no_conflict(difference: Difference, policy: Policy) -> None:

@@ -16,13 +16,14 @@ from typing import Final
 
 from identitymesh.audit import Record
 from identitymesh.errors import KeyringConflict, SecretMissing
+from identitymesh.lease import Lease
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyring import CONNECTORS
-from identitymesh.secrets.ledger import NOBODY, audience_mac, encode_audience
 from identitymesh.secrets.providers import PINNED
 from identitymesh.secrets.references import SCHEME, SecretReference, is_segment
-from identitymesh.secrets.rows import Held, LedgerRow, SecretRows
-from identitymesh.secrets.store import TRIES, SecretStore, installation, own_row
+from identitymesh.secrets.rows import SecretRows
+from identitymesh.secrets.store import SecretStore
+from identitymesh.secrets.transactions import again, assert_provider, hold_keyring, installation, new_row, own_row
 
 FOLDER: Final = "initial"
 # Without what people take for something else when they read it out: l and I, O and 0, 1.
@@ -43,22 +44,16 @@ class InitialPasswords:
         self._lifetime = lifetime
         self._clock = clock
 
-    def keep(self, passwords: Mapping[SecretReference, Secret], run: str, lease: Held) -> None:
+    def keep(self, passwords: Mapping[SecretReference, Secret], run: str, lease: Lease) -> None:
         """Store all of them in one transaction, each as the newest version of its ref.
 
         Raises:
             LeaseLost: somebody else took ``lease`` over, and may have stored others.
             SecretError, KeyringError, StorageError: none can be relied on; nothing may be created with them.
         """
-        for attempt in range(TRIES if passwords else 0):
-            try:
-                return self._keep(passwords, run, lease)
-            except KeyringConflict:  # the keyring moved on between reading and writing
-                if attempt == TRIES - 1:
-                    raise
-        return None
+        again(lambda: self._keep(passwords, run, lease))
 
-    def _keep(self, passwords: Mapping[SecretReference, Secret], run: str, lease: Held) -> None:
+    def _keep(self, passwords: Mapping[SecretReference, Secret], run: str, lease: Lease) -> None:
         now = self._clock()
         expires = now + self._lifetime
         with self._rows.read() as view:
@@ -72,14 +67,10 @@ class InitialPasswords:
         }
         with self._rows.write() as transaction:
             transaction.hold_lease(lease)
-            if not transaction.hold_keyring(CONNECTORS, document.generation):
-                raise KeyringConflict("the keyring changed while initial passwords were stored", hint="Try again.")
-            if installation(transaction).provider != active:
-                raise KeyringConflict("the provider of secrets changed meanwhile", hint="Try again.")
+            hold_keyring(transaction, CONNECTORS, document)
+            assert_provider(transaction, CONNECTORS, provider)
             for ref in sorted(changes):
-                mac = audience_mac(document, ref.text, NOBODY)
-                new = LedgerRow(ref.text, CONNECTORS, encode_audience(NOBODY), mac, created=now, changed=now)
-                row = own_row(transaction, new)
+                row = own_row(transaction, new_row(ref, CONNECTORS, document))
                 version = changes[ref].record(transaction)
                 row = replace(row, current_version=version, changed=now, expires=expires, description=_ABOUT)
                 # Pinned: a vault may also have what a run wrote that stood still and lost its lease.
@@ -87,10 +78,8 @@ class InitialPasswords:
                 payload = {"keyring": CONNECTORS, "version": version, "expires": expires.isoformat()}
                 transaction.audit([Record("secret.initial", ref.text, self._actor, run=run, payload=payload)])
 
-    def drop(self, refs: Iterable[SecretReference], lease: Held | None = None) -> None:
+    def drop(self, refs: Iterable[SecretReference], lease: Lease) -> None:
         """Remove passwords that no account has: it was there already, or could not be created.
-
-        A value that was stored meanwhile stays.
 
         Raises:
             LeaseLost: somebody else took ``lease`` over, and may have made accounts with passwords of these names.
@@ -99,12 +88,14 @@ class InitialPasswords:
             with suppress(SecretMissing, KeyringConflict):
                 self._store.delete(ref, actor=self._actor, lease=lease)
 
-    def remove_expired(self) -> int:
-        """Remove every secret whose time is over; how many."""
+    def remove_expired(self) -> None:
+        """Remove every secret whose time is over, but what was stored again under its name meanwhile."""
+        now = self._clock()
         with self._rows.read() as view:
-            over = view.expired(self._clock())
-        self.drop(SecretReference(ref) for ref in over)
-        return len(over)
+            over = view.expired(now)
+        for ref in over:
+            with suppress(SecretMissing, KeyringConflict):
+                self._store.delete(SecretReference(ref), actor=self._actor, expired=now)
 
 
 _ABOUT: Final = "initial password, for whoever gets the account"

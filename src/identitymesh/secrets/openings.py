@@ -82,7 +82,7 @@ def judge(
     try:
         if row is None or version is None:
             raise missing(request.ref.text)
-        if row.expires is not None and row.expires <= datetime.now(UTC):
+        if row.is_over(datetime.now(UTC)):
             raise SecretExpired(
                 f"{row.ref} has expired on {row.expires:%Y-%m-%d}",
                 hint="It opens no more. Have the password of the account set anew at its system.",

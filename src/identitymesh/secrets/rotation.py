@@ -24,11 +24,12 @@ from identitymesh.errors import KeyringConflict, RotationRefused, SecretError, S
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyring import CONNECTORS
 from identitymesh.secrets.openings import missing
-from identitymesh.secrets.providers import PINNED, Change, Provider, provider_name, wanted
+from identitymesh.secrets.providers import PINNED, Change, Provider, wanted
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import LedgerRow, SecretRows, SecretTransaction, SecretView
 from identitymesh.secrets.sealing import check_value
-from identitymesh.secrets.store import TRIES, SecretStore, installation
+from identitymesh.secrets.store import SecretStore
+from identitymesh.secrets.transactions import again, assert_provider, hold_keyring, installation
 
 PENDING: Final = "pending"
 CHANGING: Final = "changing"
@@ -121,13 +122,7 @@ class Rotations:
             raise SecretRefused(
                 f"{ref}: the new value is the one that is stored", hint="Nothing was changed. Give another one."
             )
-        for attempt in range(TRIES):
-            try:
-                return self._begin(ref, value, actor, at_server=at_server, retire_days=retire_days)
-            except KeyringConflict:
-                if attempt == TRIES - 1:
-                    raise
-        raise AssertionError("unreachable")
+        return again(lambda: self._begin(ref, value, actor, at_server=at_server, retire_days=retire_days))
 
     def _begin(
         self, ref: SecretReference, value: Secret, actor: str, *, at_server: bool, retire_days: int
@@ -142,12 +137,11 @@ class Rotations:
         change = self._store.providers.of(known.keyring, active).put(ref, value, known.keyring, session, pending=True)
         now = datetime.now(UTC)
         with self._rows.write() as transaction:
-            if not transaction.hold_keyring(known.keyring, document.generation):
-                raise KeyringConflict(f"keyring {known.keyring}: it changed meanwhile", hint="Try again.")
+            hold_keyring(transaction, known.keyring, document)
             row = transaction.lock_ledger(ref.text)
             if row is None or row.current_version is None:
                 raise missing(ref.text)
-            _same_provider(transaction, known.keyring, self._store.providers.of(known.keyring, active))
+            assert_provider(transaction, known.keyring, self._store.providers.of(known.keyring, active))
             open_one = transaction.rotation(ref.text)
             if open_one is not None and open_one.open:
                 raise UsageError(f"{ref}: a rotation is open already", hint=f"identitymesh secrets rotate {ref}")
@@ -207,7 +201,7 @@ class Rotations:
         with self._rows.write() as transaction:
             row = transaction.lock_ledger(rotation.ref)
             _still(transaction, rotation)
-            _same_provider(transaction, known.keyring if known else CONNECTORS, provider)
+            assert_provider(transaction, known.keyring if known else CONNECTORS, provider)
             if row is not None and row.pending_version == rotation.new_version:
                 row = replace(row, pending_version=None)
                 if restored is not None and known is not None and row.current_version == known.current_version:
@@ -278,7 +272,7 @@ class Rotations:
             rotation = transaction.rotation(ref)
             if row is None or (rotation is not None and rotation.open):
                 return None
-            _same_provider(transaction, row.keyring, provider)
+            assert_provider(transaction, row.keyring, provider)
             if change is None:
                 old = [one for one in old if one not in (row.current_version, row.pending_version)]
                 change = provider.retire(SecretReference(ref), old)
@@ -286,12 +280,6 @@ class Rotations:
             transaction.delete_rotation(ref)
             transaction.audit([Record("secret.retire", ref, actor, payload={"versions": old})])
         return Retired(ref, tuple(old))
-
-
-def _same_provider(transaction: RotationTransaction, keyring: str, provider: Provider) -> None:
-    """Version ids are those of one provider: after a cut over to another one everything is read anew."""
-    if provider_name(keyring, installation(transaction).provider) != provider.name:
-        raise KeyringConflict("the provider of secrets changed meanwhile", hint="Run the command again.")
 
 
 def _still(transaction: RotationTransaction, rotation: RotationRow) -> None:

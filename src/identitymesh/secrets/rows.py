@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from identitymesh.audit import Record
+    from identitymesh.lease import Lease
 
 
 DATABASE: Final = "database"  # the provider that keeps values in these rows
@@ -96,6 +97,9 @@ class LedgerRow:
     expires: datetime | None = None  # afterwards nobody can open it, and it is removed
     follow: str = "current"  # or "pinned": a vault's own current version is then not followed
 
+    def is_over(self, now: datetime) -> bool:
+        return self.expires is not None and self.expires <= now
+
 
 class StoredSecret(NamedTuple):
     """What opening the current version of one ref needs, as one statement found it."""
@@ -165,17 +169,6 @@ class RotationRow:
     until: datetime
 
 
-class Held(Protocol):
-    """A lease that this process took; ``fence`` grows each time that somebody takes it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def holder(self) -> str: ...
-    @property
-    def fence(self) -> int: ...
-
-
 class SecretView(Protocol):
     """One snapshot for reading. Everything read in it fits together."""
 
@@ -232,7 +225,7 @@ class SecretTransaction(SecretView, Protocol):
     def hold_keyring(self, name: str, generation: int) -> bool:
         """Keep the keyring as it is until the commit; False when its generation is another one."""
 
-    def hold_lease(self, lease: Held) -> None:
+    def hold_lease(self, lease: Lease) -> None:
         """Nobody takes it over before the commit; raises ``LeaseLost`` when somebody has."""
 
     def lock_ledger(self, ref: str) -> LedgerRow | None:
@@ -251,7 +244,7 @@ class SecretTransaction(SecretView, Protocol):
     def delete_versions(self, ref: str, versions: Sequence[int]) -> None:
         """Remove these sealed versions of the ``database`` provider."""
 
-    def delete_ledger(self, ref: str) -> bool: ...
+    def delete_ledger(self, ref: str) -> None: ...
 
     def mark_used(self, uses: Iterable[Use], at: datetime) -> None: ...
 

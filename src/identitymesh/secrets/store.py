@@ -17,23 +17,18 @@ from typing import Final
 from identitymesh.audit import Record
 from identitymesh.errors import (
     KeyringConflict,
-    KeyringMissing,
     MeshError,
     ProviderMisconfigured,
     SecretError,
     SecretMissing,
     UsageError,
 )
+from identitymesh.lease import Lease
 from identitymesh.redaction import Secret
 from identitymesh.secrets.audiences import Audiences
 from identitymesh.secrets.inventory import Inventory, VerifyResult
 from identitymesh.secrets.keyring import APPLICATION, CONNECTORS, KEYRINGS
 from identitymesh.secrets.keyrings import KeyringSession
-from identitymesh.secrets.ledger import (
-    NOBODY,
-    audience_mac,
-    encode_audience,
-)
 from identitymesh.secrets.lookup import Elsewhere, look, note
 from identitymesh.secrets.memory import TELL_SECONDS, KeyringMemory
 from identitymesh.secrets.openings import OpenRequest, Release, Seen, judge_usual, missing, told
@@ -41,10 +36,11 @@ from identitymesh.secrets.properties import SecretProperties
 from identitymesh.secrets.protectors import NO_MEANS, Means
 from identitymesh.secrets.providers import CURRENT, PINNED, Finding, Providers, Setup, wanted
 from identitymesh.secrets.references import SecretReference
-from identitymesh.secrets.rows import Held, InstallationRow, LedgerRow, SecretRows, SecretTransaction, SecretView
+from identitymesh.secrets.rows import SecretRows, SecretView
 from identitymesh.secrets.sealing import check_value
+from identitymesh.secrets.transactions import again, assert_provider, hold_keyring, installation, new_row, own_row
 
-TRIES: Final = 5
+LOOKS: Final = 5
 CLOSING_PAUSE: Final = 0.05
 
 
@@ -91,14 +87,8 @@ class SecretStore:
         check_value(value, ref.text)
         about = {"owner": owner, "description": description, "cadence_days": cadence_days}
         given = {name: detail for name, detail in about.items() if detail is not None}
-        for attempt in range(TRIES):
-            try:
-                return self._put(ref, value, actor, keyring, given)
-            except KeyringConflict:
-                # The keyring moved on between reading and writing: seal again with what is primary now.
-                if attempt == TRIES - 1:
-                    raise
-        raise AssertionError("unreachable")
+        # When the keyring moved on between reading and writing it is sealed again with what is primary now.
+        return again(lambda: self._put(ref, value, actor, keyring, given))
 
     def _put(
         self, ref: SecretReference, value: Secret, actor: str, keyring: str | None, given: Mapping[str, object]
@@ -115,24 +105,31 @@ class SecretStore:
         if name not in KEYRINGS:
             raise UsageError(f"there is no keyring {name[:40]!r}", hint=f"The keyrings are {', '.join(KEYRINGS)}.")
         document = session.open(name)
-        empty_mac = audience_mac(document, ref.text, NOBODY)
-        change = self.providers.of(name, active).put(ref, value, name, session)
-        now = datetime.now(UTC)
-        new = LedgerRow(ref.text, name, encode_audience(NOBODY), empty_mac, created=now, changed=now)
+        provider = self.providers.of(name, active)
+        change = provider.put(ref, value, name, session)
+        new = new_row(ref, name, document)
         with self._rows.write() as transaction:
-            if not transaction.hold_keyring(name, document.generation):
-                raise KeyringConflict(f"keyring {name}: it changed while a secret was stored", hint="Try again.")
-            if installation(transaction).provider != active:
-                raise KeyringConflict("the provider of secrets changed while a secret was stored", hint="Try again.")
+            hold_keyring(transaction, name, document)
+            assert_provider(transaction, name, provider)
             row = own_row(transaction, new)
             version = change.record(transaction)
-            transaction.put_ledger(replace(row, current_version=version, changed=now, expires=None, **given))  # type: ignore[arg-type]
+            transaction.put_ledger(replace(row, current_version=version, changed=new.changed, expires=None, **given))  # type: ignore[arg-type]
             payload = {"keyring": name, "version": version, "replaced": row.current_version or ""}
             transaction.audit([Record("secret.set", ref.text, actor, payload=payload)])
         return version
 
-    def delete(self, ref: SecretReference, *, actor: str, purge: bool = False, lease: Held | None = None) -> None:
+    def delete(
+        self,
+        ref: SecretReference,
+        *,
+        actor: str,
+        purge: bool = False,
+        lease: Lease | None = None,
+        expired: datetime | None = None,
+    ) -> None:
         """Remove a secret, its history and its ledger row; see :meth:`Provider.delete` for ``purge``.
+
+        With ``lease`` while it is held, with ``expired`` if its time was over by then.
 
         Raises:
             KeyringConflict: another value was stored meanwhile; it stays.
@@ -143,7 +140,7 @@ class SecretStore:
         with self._rows.read() as view:
             active = installation(view).provider
             row = view.ledger([ref.text]).get(ref.text)
-        if row is None:
+        if row is None or (expired is not None and not row.is_over(expired)):
             raise missing(ref.text)
         provider = self.providers.of(row.keyring, active)
         change = provider.delete(ref, purge=purge)
@@ -151,13 +148,14 @@ class SecretStore:
             if lease is not None:
                 transaction.hold_lease(lease)
             now = transaction.lock_ledger(ref.text)
-            if installation(transaction).provider != active:
-                raise KeyringConflict("the provider of secrets changed while a secret was deleted", hint="Try again.")
-            if now is not None and now.current_version != row.current_version and not provider.remote:
+            if now is None:
+                raise missing(ref.text)
+            assert_provider(transaction, row.keyring, provider)
+            another = (now.created, now.current_version) != (row.created, row.current_version)
+            if another and not provider.remote:  # a vault has removed whatever it had by now
                 raise KeyringConflict(f"{ref.text}: another value was stored while it was deleted", hint="Try again.")
             change.record(transaction)
-            if not transaction.delete_ledger(ref.text):
-                raise missing(ref.text)
+            transaction.delete_ledger(ref.text)
             transaction.audit([Record("secret.delete", ref.text, actor, payload={"keyring": row.keyring})])
 
     # Opening
@@ -259,7 +257,7 @@ class SecretStore:
 
     def _see(self, refs: Collection[str], pinned: str | None = None) -> Seen:
         """What the ledger says of refs, and their values; looked up anew where the provider changed meanwhile."""
-        for attempt in range(TRIES):
+        for attempt in range(LOOKS):
             with self._rows.read() as view:
                 session, here = self.session(view), installation(view)
                 ledger = view.ledger(refs)
@@ -268,7 +266,7 @@ class SecretStore:
                 looked = look(self.providers, view, ledger.values(), session, here)
             seen = Seen(ledger, looked.fetch(), session, here.provider)
             lacking = pinned is None and any(isinstance(held, SecretMissing) for held in seen.found.values())
-            if not lacking or attempt == TRIES - 1:
+            if not lacking or attempt == LOOKS - 1:
                 return seen
             with self._rows.read() as view:
                 if installation(view).provider == here.provider:
@@ -363,33 +361,3 @@ class SecretStore:
                 f"Set secrets.provider to {active}, or move the secrets there on purpose.",
             )
         ]
-
-
-def installation(view: SecretView) -> InstallationRow:
-    """The installation of this database.
-
-    Raises:
-        KeyringMissing: `init` was never run on it.
-    """
-    row = view.installation()
-    if row is None:
-        raise KeyringMissing(
-            "the database has no keyring yet",
-            hint="Run `identitymesh init` once in a new folder; no other command makes a keyring.",
-        )
-    return row
-
-
-def own_row(transaction: SecretTransaction, new: LedgerRow) -> LedgerRow:
-    """The ledger row of a ref, locked; made if there is none. Two writers of one ref take turns here."""
-    row = transaction.lock_ledger(new.ref)
-    if row is None:
-        row = new if transaction.insert_ledger(new) else transaction.lock_ledger(new.ref)
-    if row is None:
-        raise KeyringConflict(f"{new.ref}: it was deleted while it was stored", hint="Try again.")
-    if row.keyring != new.keyring:
-        raise UsageError(
-            f"{new.ref} is in the keyring {row.keyring}, not in {new.keyring}",
-            hint="Leave the keyring out, or delete the secret first.",
-        )
-    return row

@@ -19,7 +19,8 @@ from identitymesh.secrets.keyring import CONNECTORS, Document
 from identitymesh.secrets.private_files import sync_directory
 from identitymesh.secrets.protectors import RECOVERY
 from identitymesh.secrets.rows import KeyringRow, SlotRow
-from identitymesh.secrets.store import SecretStore, installation
+from identitymesh.secrets.store import SecretStore
+from identitymesh.secrets.transactions import installation
 from identitymesh.storage import revisions, schema
 from identitymesh.storage.archive import LEFT_OUT, TYPES, Archive, Writer, refused
 from identitymesh.storage.audit import SqlAuditTrail

@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
 
+from identitymesh.lease import Lease
 from identitymesh.model.accounts import Account
-from identitymesh.runs.contract import Attempt, Lease, Result
+from identitymesh.runs.contract import Attempt, Result
 from identitymesh.storage.batches import SqlMeshTransaction
 from identitymesh.storage.bulk import among, update_rows
 from identitymesh.storage.database import Database

@@ -18,25 +18,25 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from identitymesh.errors import Busy, LeaseLost, RowConflict
-from identitymesh.runs.contract import Deadline, Lease, uptime
-from identitymesh.secrets.rows import Held
+from identitymesh.lease import Deadline, Lease, uptime
 from identitymesh.storage.database import Database
 from identitymesh.storage.tables import runs as r
 
 _LEASE = r.lease.c
 STILL_PART = 5  # of a lease's life: who is silent for so long in a transaction, and let it run out, stands still
 
-# Sessions of PostgreSQL that locked a lease and wait for their client in the middle of a transaction, also of a COPY.
+# On PostgreSQL: a lease that ran out, the session that has its row locked (a row's xmax is the transaction that did
+# so), and that waits for its client in the middle of a transaction, also of a COPY.
 _END_WHO_STANDS_STILL = text("""
     SELECT pg_terminate_backend(session.pid)
-    FROM pg_stat_activity AS session JOIN pg_locks AS held ON held.pid = session.pid
-    WHERE held.relation = 'lease'::regclass AND held.mode = 'RowShareLock' AND session.pid <> pg_backend_pid()
+    FROM lease JOIN pg_stat_activity AS session ON session.backend_xid = lease.xmax
+    WHERE lease.name = :name AND lease.until < clock_timestamp()
       AND session.wait_event = 'ClientRead'
       AND session.state_change < clock_timestamp() - make_interval(secs => :seconds)
 """)
 
 
-def assert_held(connection: Connection, lease: Held) -> None:
+def assert_held(connection: Connection, lease: Lease) -> None:
     """Lock the lease's row for this transaction.
 
     Raises:
@@ -67,7 +67,10 @@ class SqlLeases:
         asked = uptime()
         try:
             with self._database.write() as connection:
-                self._free_from_who_stands_still(connection, name)
+                if connection.dialect.name == "postgresql":
+                    # The server ends what is idle (``STILL_SECONDS``), but half a COPY is not, and stays for ever.
+                    patience = {"name": name, "seconds": self.seconds / STILL_PART}
+                    connection.execute(_END_WHO_STANDS_STILL, patience)
                 row = connection.execute(select(r.lease).where(_LEASE.name == name).with_for_update()).one_or_none()
                 now = _now(connection)
                 if row is not None and row.until > now and not _dead(row):
@@ -82,16 +85,6 @@ class SqlLeases:
         except RowConflict:  # two took a free lease in the same moment
             raise Busy(f"another process has just taken {name}", hint="Wait for it to end.") from None
         return Lease(name, self.holder, fence, Deadline(asked + self.seconds))
-
-    def _free_from_who_stands_still(self, connection: Connection, name: str) -> None:
-        """End what holds the row of a lease that ran out: a process that is frozen in a transaction, on PostgreSQL.
-
-        The server itself ends what is idle (``STILL_SECONDS``), but half a COPY is not, and stays for ever.
-        """
-        if connection.dialect.name == "postgresql":
-            until = connection.scalar(select(_LEASE.until).where(_LEASE.name == name))
-            if until is not None and until < _now(connection):
-                connection.execute(_END_WHO_STANDS_STILL, {"seconds": self.seconds / STILL_PART})
 
     def _row(self, name: str, fence: int, now: datetime, purpose: str) -> dict[str, Any]:
         return {

@@ -22,9 +22,10 @@ from sqlalchemy import (
 )
 
 from identitymesh.audit import Record
+from identitymesh.lease import Lease
 from identitymesh.model.objects import StoredObject
 from identitymesh.pipeline.importing import UNSETTLED
-from identitymesh.runs.contract import ImportState, Lease
+from identitymesh.runs.contract import ImportState
 from identitymesh.storage import rules_mark
 from identitymesh.storage.batches import SqlMeshTransaction
 from identitymesh.storage.bulk import pairs

@@ -25,8 +25,9 @@ from sqlalchemy import (
 )
 
 from identitymesh.audit import Record
+from identitymesh.lease import Lease
 from identitymesh.model.attributes import dump, load
-from identitymesh.runs.contract import KindCount, Lease, PlannedRow, PlanTarget
+from identitymesh.runs.contract import KindCount, PlannedRow, PlanTarget
 from identitymesh.storage.audit import SqlAuditTrail
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held

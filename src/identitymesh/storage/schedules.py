@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, sel
 
 from identitymesh import __version__
 from identitymesh.audit import Record
-from identitymesh.runs.contract import Lease, StoredRun
+from identitymesh.lease import Lease
+from identitymesh.runs.contract import StoredRun
 from identitymesh.runs.schedules import INSTALLATION, End, Entry, ServiceSeen, Times
 from identitymesh.storage.audit import SqlAuditTrail
 from identitymesh.storage.continuity import pause_of

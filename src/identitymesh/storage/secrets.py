@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, String, Table, bindparam, cast, delete, insert, select, true, tuple_, update
 
 from identitymesh.audit import Record
+from identitymesh.lease import Lease
 from identitymesh.secrets.rows import (
-    Held,
     InstallationRow,
     KeyringRow,
     LedgerRow,
@@ -208,7 +208,7 @@ class SqlSecretTransaction(SqlSecretView):
         query = select(keyring.c.generation).where(keyring.c.name == name).with_for_update(read=True)
         return self._connection.execute(query).scalar() == generation
 
-    def hold_lease(self, lease: Held) -> None:
+    def hold_lease(self, lease: Lease) -> None:
         from identitymesh.storage.leases import assert_held  # runs alone have leases, and commands start faster without
 
         assert_held(self._connection, lease)
@@ -237,8 +237,8 @@ class SqlSecretTransaction(SqlSecretView):
     def delete_versions(self, ref: str, versions: Sequence[int]) -> None:
         self._connection.execute(delete(secret).where(secret.c.ref == ref, secret.c.version.in_(versions)))
 
-    def delete_ledger(self, ref: str) -> bool:
-        return self._connection.execute(delete(secret_ledger).where(secret_ledger.c.ref == ref)).rowcount == 1
+    def delete_ledger(self, ref: str) -> None:
+        self._connection.execute(delete(secret_ledger).where(secret_ledger.c.ref == ref))
 
     def mark_used(self, uses: Iterable[Use], at: datetime) -> None:
         # Sorted, so that two runs that use the same secrets lock their rows in the same order.

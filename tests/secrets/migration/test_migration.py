@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pyrage import x25519
 
 from identitymesh.errors import (
     Busy,
+    KeyringConflict,
     LeaseLost,
     MeshError,
     MigrationRefused,
@@ -24,9 +26,13 @@ from identitymesh.errors import (
     UsageError,
 )
 from identitymesh.redaction import Secret
+from identitymesh.secrets.bundles import Bundles
+from identitymesh.secrets.keyring import CONNECTORS
 from identitymesh.secrets.migration import work as working
 from identitymesh.secrets.migration.copying import Pace
+from identitymesh.secrets.providers import Change, Provider
 from identitymesh.secrets.references import parse
+from identitymesh.secrets.rows import DATABASE
 from identitymesh.secrets.stores.openbao import session as sessions
 from tests.secrets.conftest import ACTOR
 from tests.secrets.migration.conftest import Move, asks, token_file
@@ -159,6 +165,27 @@ class TestWhileItRuns:
         move.migrations().run(*THERE)
         move.migrations().scrub()
         assert early.open() == Secret("value 1")
+
+    def test_a_bundle_that_comes_in_across_the_cut_over_is_refused_whole(
+        self, embedded_move: Move, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        move = embedded_move
+        move.fill(3)
+        bundles, key = Bundles(move.rows, move.store(), ACTOR), x25519.Identity.generate()
+        sealed = bundles.export([str(key.to_public())], None).sealed
+        move.put("secret://hr/0001", "set since")
+        source = type(move.store().providers.of(CONNECTORS, DATABASE))
+        put = source.put
+
+        def slowly(self: Provider, *given: Any, **more: Any) -> Change:
+            if move.provider() == DATABASE:
+                move.migrations().run(*THERE)
+            return put(self, *given, **more)
+
+        monkeypatch.setattr(source, "put", slowly)
+        with pytest.raises(KeyringConflict, match="the provider of secrets changed meanwhile"):
+            bundles.bring(sealed, Secret(str(key)), on_conflict="replace", dry_run=False)
+        assert (move.provider(), move.wrong()) == ("openbao", {})
 
     def test_a_rotation_at_work_is_waited_for_and_carried_on_at_the_target(
         self, move: Move, monkeypatch: pytest.MonkeyPatch

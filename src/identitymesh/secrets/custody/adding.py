@@ -17,11 +17,12 @@ from identitymesh.redaction import Secret
 from identitymesh.secrets.age import new_identity, recipient_of
 from identitymesh.secrets.custody.changes import with_active_slots, with_slot
 from identitymesh.secrets.custody.passphrases import new_passphrase
-from identitymesh.secrets.custody.station import Station, again, store
+from identitymesh.secrets.custody.station import Station, store
 from identitymesh.secrets.host_slots import HostSlot, HostSlots
 from identitymesh.secrets.keyring import Document, Slot, SlotState
 from identitymesh.secrets.opentest import Attempt, try_in_fresh_process
 from identitymesh.secrets.protectors import HOST_FILE, RECOVERY, Place, SlotClass, find_protector, traits_of
+from identitymesh.secrets.transactions import again
 
 Announce = Callable[[Secret], None]
 

@@ -23,13 +23,14 @@ from identitymesh.secrets.custody.adding import guard
 from identitymesh.secrets.custody.changes import with_active_slots, with_slot
 from identitymesh.secrets.custody.rotation import BATCH, START, opened_value
 from identitymesh.secrets.custody.sheet import RecoverySheet
-from identitymesh.secrets.custody.station import Station, again, store, stored_in
+from identitymesh.secrets.custody.station import Station, store, stored_in
 from identitymesh.secrets.fingerprint import fingerprint
 from identitymesh.secrets.keyring import KEYRINGS, Document, Slot, SlotState
 from identitymesh.secrets.keyrings import check_row, check_slot, open_row
 from identitymesh.secrets.opentest import Attempt, open_in_fresh_process
 from identitymesh.secrets.protectors import HOST_FILE, RECOVERY, Place, find_protector
 from identitymesh.secrets.setup import make_host_folder
+from identitymesh.secrets.transactions import again
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from identitymesh.redaction import Secret
 from identitymesh.secrets.age import new_identity, recipient_of, seal_document
 from identitymesh.secrets.custody.changes import check_removal, renewed
 from identitymesh.secrets.custody.rotation import RESEAL, RotationReport, new_rotation, rotate
-from identitymesh.secrets.custody.station import Progress, Station, again, store, unwatched
+from identitymesh.secrets.custody.station import Progress, Station, store, unwatched
 from identitymesh.secrets.fingerprint import fingerprint
 from identitymesh.secrets.host_slots import HostSlots
 from identitymesh.secrets.keyring import KEYRINGS, Document, Slot, SlotState
@@ -31,6 +31,7 @@ from identitymesh.secrets.ledger import audience_mac, read_audience
 from identitymesh.secrets.opentest import Attempt, open_in_fresh_process
 from identitymesh.secrets.protectors import RECOVERY, Place
 from identitymesh.secrets.rows import CustodyTransaction, SlotRow
+from identitymesh.secrets.transactions import again
 
 REMOVED: Final = "slot-removed"
 REPLACED: Final = "recovery-replaced"

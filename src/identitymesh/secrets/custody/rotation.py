@@ -30,10 +30,11 @@ from identitymesh.audit import Record
 from identitymesh.errors import Busy, KeyringBroken, LeaseLost, MeshError, RotationIncomplete, SecretBroken
 from identitymesh.redaction import Secret
 from identitymesh.secrets.custody.changes import with_prepared_key, with_promoted_key, without_retired_keys
-from identitymesh.secrets.custody.station import Progress, Station, again, store, unwatched
+from identitymesh.secrets.custody.station import Progress, Station, store, unwatched
 from identitymesh.secrets.keyring import Document
 from identitymesh.secrets.rows import DATABASE, CustodyTransaction, RotationRow, SealedRow
 from identitymesh.secrets.sealing import Context, read_header, seal, unseal
+from identitymesh.secrets.transactions import again
 
 PREPARED: Final = "prepared"
 RESEAL: Final = "reseal"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Protocol
 
 from identitymesh.errors import KeyringConflict, KeyringMissing
 from identitymesh.secrets.age import seal_document
@@ -15,9 +15,6 @@ from identitymesh.secrets.keyring import Document
 from identitymesh.secrets.keyrings import KeyringSession
 from identitymesh.secrets.protectors import NO_MEANS, Means, Place, Protector, find_protector
 from identitymesh.secrets.rows import CustodyRows, CustodyTransaction, KeyringRow, SecretView, SlotRow
-
-TRIES: Final = 8
-Answer = TypeVar("Answer")
 
 
 class Progress(Protocol):
@@ -109,18 +106,3 @@ def store(transaction: CustodyTransaction, before: Document, after: Document, no
     row = KeyringRow(name, after.generation, seal_document(after), now)
     if not transaction.replace_keyring(row, rows, expected_generation=before.generation):
         raise KeyringConflict(f"keyring {name}: somebody else changed it just now", hint="Run the command again.")
-
-
-def again(work: Callable[[], Answer]) -> Answer:
-    """Do something that reads, then changes a keyring; from the start when another one was first.
-
-    Raises:
-        KeyringConflict: it was so too often.
-    """
-    for attempt in range(TRIES):
-        try:
-            return work()
-        except KeyringConflict:
-            if attempt == TRIES - 1:
-                raise
-    raise AssertionError("unreachable")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
-from identitymesh.errors import KeyringConflict, MeshError, MigrationRefused, ProviderError, SecretError, SecretMissing
+from identitymesh.errors import MeshError, MigrationRefused, ProviderError, SecretError, SecretMissing
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyring import CONNECTORS
 from identitymesh.secrets.keyrings import KeyringSession
@@ -21,6 +21,7 @@ from identitymesh.secrets.providers import Change, Found, Provider, Wanted, want
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.sealing import check_value
 from identitymesh.secrets.store import SecretStore
+from identitymesh.secrets.transactions import hold_keyring
 
 SHOWN: Final = 5
 
@@ -138,8 +139,7 @@ def record_copies(
         KeyringConflict: the keyring changed since the values were sealed for it.
     """
     document = reading.session.open(CONNECTORS)
-    if not transaction.hold_keyring(CONNECTORS, document.generation):
-        raise KeyringConflict(f"keyring {CONNECTORS}: it changed while secrets were copied", hint="Try again.")
+    hold_keyring(transaction, CONNECTORS, document)
     before = {
         (item.ref, item.second_version if migration.back else item.first_version): item
         for item in transaction.items({need.ref for need, _change in changes})

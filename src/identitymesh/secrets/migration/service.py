@@ -26,7 +26,8 @@ from identitymesh.secrets.migration.state import (
     lost,
 )
 from identitymesh.secrets.migration.work import MigrationReport, Work, report_of
-from identitymesh.secrets.store import SecretStore, installation
+from identitymesh.secrets.store import SecretStore
+from identitymesh.secrets.transactions import installation
 
 WORKERS = 16
 DONE = "done"

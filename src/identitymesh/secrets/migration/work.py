@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby
-from typing import Final, TypeVar
+from typing import Final
 
 from identitymesh.audit import Record
-from identitymesh.errors import Busy, KeyringConflict, MeshError, MigrationRefused, ProviderError
+from identitymesh.errors import Busy, MeshError, MigrationRefused, ProviderError
 from identitymesh.secrets.custody.station import Progress
 from identitymesh.secrets.keyring import APPLICATION, CONNECTORS
 from identitymesh.secrets.lookup import note
@@ -39,9 +40,9 @@ from identitymesh.secrets.migration.state import (
 )
 from identitymesh.secrets.providers import Change, Provider
 from identitymesh.secrets.references import SecretReference
+from identitymesh.secrets.transactions import again
 
 BATCH: Final = 256  # refs; the slowest call of a batch is waited for, so small ones waste time
-TRIES: Final = 10
 PASSES: Final = 100
 PAUSE: Final = 0.05
 ROTATION_PAUSE: Final = 0.2
@@ -50,8 +51,6 @@ QUIET: Final = timedelta(seconds=3)
 DIFFERENT: Final = 3  # times that a value may come back as another one
 ROTATION_AGE: Final = timedelta(minutes=10)  # one that moved so lately is at work: it holds ids of the source
 ROTATION_WAIT: Final = timedelta(seconds=30)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,7 @@ class Work:
         done = total - len(found.missing)
         for batch in _batches(found.missing):
             self._progress("copying", self.row.target, done, total)
-            self._again(lambda needs=batch: self._copy_batch(needs))  # type: ignore[misc]
+            again(partial(self._copy_batch, batch), pause=PAUSE)
             done += len(batch)
         self._progress("copying", self.row.target, done, total)
 
@@ -346,17 +345,6 @@ class Work:
     def _step(self, state: str) -> None:
         with self._rows.write() as transaction:
             self._move(transaction, state)
-
-    def _again(self, step: Callable[[], T]) -> T:
-        """A step that lost a race with a change of the keyring is made once more from the start."""
-        for attempt in range(TRIES):
-            try:
-                return step()
-            except KeyringConflict:
-                if attempt == TRIES - 1:
-                    raise
-                time.sleep(PAUSE)
-        raise AssertionError("unreachable")
 
 
 def _batches(needs: Sequence[Need]) -> Iterator[Sequence[Need]]:
