@@ -7,6 +7,8 @@ two at once neither is lost. A deletion is soft; a later set undeletes the newes
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -21,7 +23,9 @@ from identitymesh.secrets.stores.openbao.entries import Entries
 from identitymesh.secrets.stores.openbao.place import place_of
 from identitymesh.secrets.stores.openbao.session import Mismatch, Session
 
-TRIES: Final = 8
+TRIES: Final = 12
+FIRST_PAUSE: Final = 0.02  # at most, before the second try; twice as long before each further one, up to ...
+LONGEST_PAUSE: Final = 0.5
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -53,7 +57,7 @@ class OpenBaoProvider:
         """Written now, against the version that was read just before."""
         del keyring, session, expires  # the vault has keys of its own; when a value ends the ledger says
         text, lost = ref.text, -1
-        for _attempt in range(TRIES):
+        for attempt in range(TRIES):
             entry = self._entries.find(text)
             current = entry.current if entry else 0
             if lost >= 0 and current == lost + 1 and self._is(text, current, value):
@@ -66,6 +70,8 @@ class OpenBaoProvider:
                 return self._done(text, self._entries.write(text, value, current, pending=pending))
             except Mismatch:
                 lost = current
+                pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+                time.sleep(random.uniform(0, pause))  # noqa: S311 - by chance, so that all do not come again together
         raise ProviderUnavailable(
             f"{text}: others write to {self._entries.path(text)} in openbao all the time", hint="Try again later."
         )
