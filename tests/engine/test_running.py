@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from identitymesh.errors import DueDone, NotFound, Paused, Unreachable, UsageError
 from identitymesh.runs.health import Health
 from identitymesh.runs.reports import ApplyReport, RunReport
+from identitymesh.runs.scheduler import Plan, Scheduler
 from identitymesh.runs.timetable import Timetable
 from identitymesh.storage.audit_log import AuditEntry, AuditLog, AuditWish
 from identitymesh.storage.continuity import put_pause
@@ -21,6 +22,7 @@ from identitymesh.storage.overdue import unattended
 from identitymesh.storage.schedules import SqlSchedules
 from identitymesh.storage.tables import runs as r
 from tests.memory import glibc_only, resident
+from tests.runs.test_scheduler import Hand
 
 from .world import World, silent
 
@@ -78,6 +80,29 @@ def test_one_that_was_killed_is_carried_out_again(both: World) -> None:
     again = scheduled(both)
     assert again.state == "done"
     assert [one.state for one in both.engine.runs(10)] == ["done", "abandoned"]
+
+
+def test_one_that_was_stopped_is_carried_out_again_also_when_its_service_could_not_say_so(both: World) -> None:
+    """The process of the run ended in order; its service was killed before it settled anything."""
+    both.hire("p1")
+    schedules = store(both.database)
+    schedules.ask("hr", "full", "ada", both.clock())
+    due = schedules.entries()[0].name(both.clock())
+
+    def stopped(phase: str, subject: str, done: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        both.engine.scheduled("hr", delta=False, due=due, progress=stopped)
+
+    plan: Plan = ([], frozenset({"hr", "crm"}))
+    hand = Hand(both.database)
+    another = Scheduler(schedules, SqlLeases(both.database), hand, lambda: plan, clock=both.clock, stagger=timedelta())
+    another.tick()
+    assert [one.name for one in hand.going] == [due]
+    assert scheduled(both, due).state == "done"
+    assert [one.state for one in both.engine.runs(10)] == ["done", "failed"]
+    another.stop(0)
 
 
 def test_a_hold_is_obeyed_by_scheduled_runs(both: World) -> None:

@@ -344,7 +344,7 @@ def test_what_is_stopped_with_its_service_is_carried_out_by_the_next(
     clock.at(2, 2)
     desk.tick()
     run = desk.hand.begin()
-    SqlRuns(database).finish(run, "failed", {}, [], code="KeyboardInterrupt", error="stopped")
+    SqlRuns(database).finish(run, "failed", {}, [], code="KeyboardInterrupt", error="stopped", stopped=True)
     desk.scheduler.stop(5)
     assert not desk.leases.held("schedule:hr")
     other = Desk(database, clock, [NIGHTLY])

@@ -333,8 +333,18 @@ class RunStore(Protocol):
         """Raises ``Paused``, and ``DueDone`` when that due run was carried out already."""
 
     def finish(
-        self, run_id: int, state: str, summary: Mapping[str, Any], issues: Sequence[Issue], *, code: str, error: str
-    ) -> None: ...
+        self,
+        run_id: int,
+        state: str,
+        summary: Mapping[str, Any],
+        issues: Sequence[Issue],
+        *,
+        code: str,
+        error: str,
+        stopped: bool = False,
+    ) -> None:
+        """Its end. ``stopped``: in order, before it was through; the due moment may be carried out by another."""
+
     def running(self) -> list[int]: ...
     def abandon(self, run_id: int) -> None: ...
     def get(self, run_id: int) -> StoredRun | None: ...

@@ -149,16 +149,15 @@ class Cycle:
         except BaseException as error:
             code = error.code if isinstance(error, MeshError) else type(error).__name__
             told = str(error) if isinstance(error, MeshError) else f"the run was ended by {type(error).__name__}"
-            self._finish("failed", code, told, suppress=True)
+            self._finish("failed", code, told, suppress=True, stopped=isinstance(error, KeyboardInterrupt))
             raise
         self._finish(self.recorded.state(), "", "", suppress=False)
 
-    def _finish(self, state: str, code: str, error: str, *, suppress: bool) -> None:
+    def _finish(self, state: str, code: str, error: str, *, suppress: bool, stopped: bool = False) -> None:
         log_end(self.run_id, state, self.recorded, error)
         try:
-            self._parts.runs.finish(
-                self.run_id, state, summary(self.recorded), self.recorded.issues, code=code, error=error
-            )
+            told, issues = summary(self.recorded), self.recorded.issues
+            self._parts.runs.finish(self.run_id, state, told, issues, code=code, error=error, stopped=stopped)
         except MeshError:
             if not suppress:  # what ended the run is the better story
                 raise

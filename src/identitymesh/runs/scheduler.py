@@ -208,7 +208,6 @@ class Scheduler:
         now, run = self._clock(), self._store.run_of(started.name)
         tries = entry.tries + 1
         if outcome.stopped:
-            self._store.reopen(started.name)
             self._store.postpone(entry, lease, now, counted=False, error="")
             told = "stopped; it stays due"
         elif run is not None and run.state != "running":

@@ -158,10 +158,7 @@ class ScheduleStore(Protocol):
         """It is still due. Raises ``LeaseLost``."""
 
     def run_of(self, name: str) -> StoredRun | None:
-        """The run that carries out this due moment, or did; not one that was abandoned."""
-
-    def reopen(self, name: str) -> None:
-        """The run that was stopped counts no more: the due moment may be carried out again."""
+        """The run that carries out this due moment, or did; not one that was abandoned or stopped."""
 
     def seen(self, now: datetime) -> None:
         """This service lives."""

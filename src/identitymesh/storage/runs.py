@@ -68,7 +68,15 @@ class SqlRuns:
         return run_id
 
     def finish(
-        self, run_id: int, state: str, summary: Mapping[str, Any], issues: Sequence[Issue], *, code: str, error: str
+        self,
+        run_id: int,
+        state: str,
+        summary: Mapping[str, Any],
+        issues: Sequence[Issue],
+        *,
+        code: str,
+        error: str,
+        stopped: bool = False,
     ) -> None:
         now = datetime.now(UTC)
         values = {
@@ -78,6 +86,8 @@ class SqlRuns:
             "error_code": code or None,
             "error": error[:MESSAGE_LIMIT] or None,
         }
+        if stopped:
+            values["due"] = None  # at once: whoever started it may not live to say so
         rows = [
             {
                 "run_id": run_id,

@@ -103,11 +103,6 @@ class SqlSchedules:
             row = connection.execute(query).one_or_none()
         return stored_run(row) if row is not None else None
 
-    def reopen(self, name: str) -> None:
-        with self._database.write() as connection:
-            ended = and_(r.run.c.due == name, r.run.c.state == "failed")
-            connection.execute(update(r.run).where(ended).values(due=None))
-
     # -- services ----------------------------------------------------------------
 
     def seen(self, now: datetime) -> None:
