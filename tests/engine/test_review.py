@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
+import time
+from collections.abc import Collection
 
+import pytest
+from sqlalchemy import text
+
+from identitymesh.audit import Record
 from identitymesh.errors import NotFound, UsageError
+from identitymesh.model.objects import ObjectId
+from identitymesh.runs.review_contract import ReviewDecision, ReviewItem
 from identitymesh.runs.review_desk import Review
+from identitymesh.storage.reviews import SqlReviewRows, SqlReviews
 
 from .world import World, silent
 
@@ -113,6 +122,63 @@ def test_a_decision_is_undone(namesakes: World) -> None:
     assert "old" not in [one.key for one in joined]
 
 
+def test_what_is_undone_while_a_batch_goes_by_it_is_undone(namesakes: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch has read the decision and not yet written what follows from it."""
+    number = only(namesakes).id
+    namesakes.engine.decide(number, "join", person="p2")
+    undoing = threading.Thread(target=namesakes.another_engine().undo_review, args=(number,), daemon=True)
+    decisions = SqlReviewRows.decisions
+
+    def read(rows: SqlReviewRows, ids: Collection[ObjectId]) -> dict[ObjectId, ReviewDecision]:
+        found = decisions(rows, ids)
+        if found and undoing.ident is None:
+            undoing.start()
+            if namesakes.database.dialect == "postgresql":  # SQLite lets nobody else write before the batch is stored
+                done_or_waiting(namesakes, undoing)
+        return found
+
+    monkeypatch.setattr(SqlReviewRows, "decisions", read)
+    namesakes.run(delta=True, connectors=["hr"])
+    undoing.join(30)
+    assert undoing.ident is not None
+    assert not undoing.is_alive()
+    namesakes.run(delta=True, connectors=["hr"])
+
+    assert only(namesakes).id == number
+    assert "old" not in [one.key for one in namesakes.engine.explain("p2").objects]
+
+
+def done_or_waiting(world: World, thread: threading.Thread) -> None:
+    """Until the thread has ended, or its connection waits for a row."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    deadline = time.monotonic() + 30
+    while thread.is_alive():
+        with world.database.read() as connection:
+            if connection.scalar(waiting):
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_an_item_that_a_run_closes_meanwhile_is_not_decided(namesakes: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = only(namesakes).id
+    decide = SqlReviews.decide
+
+    def later(store: SqlReviews, item: ReviewItem, choice: str | None, identity: int | None, event: Record) -> None:
+        namesakes.change("p2", last="Berg")
+        namesakes.run()
+        decide(store, item, choice, identity, event)
+
+    monkeypatch.setattr(SqlReviews, "decide", later)
+    with pytest.raises(NotFound, match=f"review item {number}"):
+        namesakes.engine.decide(number, "ignore")
+    with namesakes.database.read() as connection:
+        decided = connection.execute(text("SELECT subject FROM audit WHERE action LIKE 'review%'")).all()
+    assert decided == []
+
+
 def test_an_item_closes_when_rules_find_one_person(namesakes: World) -> None:
     namesakes.change("p2", last="Berg")
 
@@ -138,8 +204,6 @@ def test_decisions_are_audited(namesakes: World) -> None:
     number = only(namesakes).id
     namesakes.engine.decide(number, "join", person="p2")
     namesakes.engine.undo_review(number)
-
-    from sqlalchemy import text
 
     with namesakes.database.read() as connection:
         rows = connection.execute(text("SELECT action, subject, actor, payload FROM audit WHERE action LIKE 'review%'"))

@@ -67,7 +67,7 @@ class ReviewDesk:
         """Remember what somebody decided; the next run goes by it, and so do all after it.
 
         Raises:
-            NotFound: no such item, or nobody is called that.
+            NotFound: no such item, also when a run closed it in this moment, or nobody is called that.
             UsageError: several people are called that, or no rule makes people of such objects.
         """
         item = self._item(number)

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from identitymesh.audit import Record
+from identitymesh.errors import NotFound
 from identitymesh.model.attributes import dump, load
 from identitymesh.model.objects import ObjectId
 from identitymesh.runs.review_contract import ReviewDecision, ReviewItem
@@ -31,10 +32,12 @@ class SqlReviewRows:
         return bool(self._connection.scalar(select(func.count()).select_from(m.review_item)))
 
     def decisions(self, ids: Collection[ObjectId]) -> dict[ObjectId, ReviewDecision]:
+        """Of these objects; nobody decides of them before the batch is stored, and whoever then does has them due."""
         found = {}
         for some in chunks(ids, 100):
-            query = select(m.review_item).where(_ITEM.choice.is_not(None), _among(some))
-            for row in self._connection.execute(query):
+            for row in self._connection.execute(select(m.review_item).where(_among(some)).with_for_update()):
+                if row.choice is None:
+                    continue
                 place = ObjectId(row.connector, row.object, row.key)
                 found[place] = ReviewDecision(row.id, row.choice, row.identity_id)
         return found
@@ -83,13 +86,20 @@ class SqlReviews:
         return _item(row) if row is not None else None
 
     def decide(self, item: ReviewItem, choice: str | None, identity_id: int | None, event: Record) -> None:
-        """Remember a choice, or take it back (``None``); the next run goes by it."""
+        """Remember a choice, or take it back (``None``); the next run goes by it.
+
+        Raises:
+            NotFound: a run has closed the item meanwhile.
+        """
         now = datetime.now(UTC) if choice else None
         values = {"choice": choice, "identity_id": identity_id, "decided_by": event.actor, "decided_at": now}
         objects = m.connector_object.c
         place = (objects.connector == item.connector, objects.object == item.object, objects.key == item.key)
         with self._database.write() as connection:
-            connection.execute(update(m.review_item).where(_ITEM.id == item.id).values(values))
+            # The item first: a batch holds it from the look at it until the objects are written.
+            if not connection.execute(update(m.review_item).where(_ITEM.id == item.id).values(values)).rowcount:
+                hint = "Its object is gone, or no longer in doubt. See `identitymesh review list`."
+                raise NotFound(f"review item {item.id} was closed by a run in this moment", hint=hint)
             connection.execute(update(m.connector_object).where(*place).values(due=_AT_ONCE))
             SqlAuditTrail(connection).append([event])
 
