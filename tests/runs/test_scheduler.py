@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select, update
 
 from identitymesh.definition.schedules import Schedule
+from identitymesh.lease import Lease
 from identitymesh.redaction import Secret
 from identitymesh.runs.scheduler import Scheduler
 from identitymesh.runs.schedules import HOUSEKEEPING, Due, Entry, Outcome
@@ -461,6 +462,26 @@ def test_all_can_be_paused(desk: Desk, clock: Clock) -> None:
     assert len(desk.tick()) == 1
 
 
+@pytest.mark.parametrize("name", ["hr", "*"])
+def test_a_pause_that_comes_while_it_is_about_to_start_holds_it(
+    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    begin = SqlSchedules.begin
+
+    def after_a_pause(store: SqlSchedules, entry: Entry, lease: Lease, now: datetime) -> bool:
+        store.pause([name], "ada", now)
+        return begin(store, entry, lease, now)
+
+    monkeypatch.setattr(SqlSchedules, "begin", after_a_pause)
+    desk.tick()
+    clock.at(2, 2)
+    assert desk.tick() == []
+    monkeypatch.undo()
+    assert desk.tick() == []
+    desk.store.resume([name], "ada")
+    assert desk.carry_out() == ["hr/full@2026-03-02T02:00Z"]
+
+
 def test_nothing_starts_after_a_restore_until_a_person_resumes(desk: Desk, database: Database, clock: Clock) -> None:
     desk.tick()
     with database.write() as connection:
@@ -492,6 +513,40 @@ def test_what_is_asked_for_while_it_runs_runs_once_more(desk: Desk, clock: Clock
     assert len(desk.tick()) == 1
     desk.hand.end()
     assert desk.carry_out() == ["hr/full@asked-2026-03-02T01:01:00.000000Z"]
+
+
+@pytest.mark.parametrize("mode", ["full", "delta"])
+def test_so_does_what_is_asked_for_on_a_host_whose_clock_is_behind(desk: Desk, clock: Clock, mode: str) -> None:
+    desk.tick()
+    desk.store.ask("hr", "full", "ada", clock())
+    desk.tick()
+    desk.store.ask("hr", mode, "ada", clock() - timedelta(minutes=5))
+    desk.hand.end()
+    assert desk.carry_out() == [f"hr/{mode}@asked-2026-03-02T00:55:00.000000Z"]
+
+
+@pytest.mark.parametrize("mode", ["full", "delta"])
+def test_what_is_asked_for_after_a_run_that_its_killed_service_did_not_settle_runs(
+    desk: Desk, database: Database, clock: Clock, mode: str
+) -> None:
+    desk.tick()
+    clock.at(2, 2)
+    desk.tick()
+    desk.hand.end()
+    kill(desk, database)
+    clock.at(2, 3)
+    desk.store.ask("hr", mode, "ada", clock())
+    other = Desk(database, clock, [NIGHTLY])
+    assert other.tick() == []
+    assert other.entry().last_state == "done"
+    assert other.carry_out() == [f"hr/{mode}@asked-2026-03-02T03:00:00.000000Z"]
+
+
+def test_a_full_run_is_a_delta_run_that_was_asked_for_before_it(desk: Desk, clock: Clock) -> None:
+    desk.tick()
+    desk.store.ask("hr", "delta", "ada", clock())
+    desk.store.ask("hr", "full", "ada", clock())
+    assert desk.carry_out() == ["hr/full@asked-2026-03-02T01:00:00.000000Z"]
 
 
 def test_what_is_due_and_asked_for_runs_once(desk: Desk, clock: Clock) -> None:

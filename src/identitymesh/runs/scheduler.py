@@ -35,9 +35,12 @@ Plan = tuple[Sequence[Schedule], frozenset[str]]  # what is due by itself, and a
 
 @dataclass(slots=True)
 class _Started:
-    """A due run on its way. ``taken``: when, by the clock that made it due."""
+    """A due run on its way. ``covered``: was due as well, and is done with it; ``taken``: when, by the clock that made
+    it due.
+    """
 
     entry: Entry
+    covered: Entry | None
     name: str
     taken: datetime
     lease: Lease
@@ -144,18 +147,19 @@ class Scheduler:
         now = self._clock()
         entries = [(since, one) for one in self._store.entries() if (since := one.since(now)) is not None]
         complete = {one.connector for _, one in entries if one.mode == "full"}
+        covered = {one.connector: one for _, one in entries if one.mode == "delta" and one.connector in complete}
         free = any(one.mode != "housekeeping" for _, one in entries) and self._mesh_is_free()
         for _, entry in sorted(entries, key=lambda pair: (pair[0], pair[1].key)):
             if not self._executor.room():
                 return
-            if entry.mode == "delta" and entry.connector in complete:
+            if entry in covered.values():
                 continue  # the complete run reads what changed as well
             if any(one.entry.connector == entry.connector for one in self._started.values()):
                 continue
             if entry.mode == "housekeeping":
-                self._take(entry, now)
+                self._take(entry, None, now)
             elif free:
-                free = not self._take(entry, now)
+                free = not self._take(entry, covered.get(entry.connector), now)
 
     def _mesh_is_free(self) -> bool:
         """Whether a run would begin at once: no other is importing, and none of ours is about to."""
@@ -164,7 +168,7 @@ class Scheduler:
                 return False
         return not self._leases.held(MESH)
 
-    def _take(self, entry: Entry, now: datetime) -> bool:
+    def _take(self, entry: Entry, covered: Entry | None, now: datetime) -> bool:
         """Carry it out, if nobody else does; whether it was started."""
         name = entry.name(now)
         try:
@@ -173,10 +177,13 @@ class Scheduler:
             return False
         with ExitStack() as holding:
             holding.enter_context(kept(self._leases, lease))
-            started = _Started(entry, name, now, lease, holding)
+            started = _Started(entry, covered, name, now, lease, holding)
             done = self._store.run_of(name)
             if done is not None and done.state != "running":
-                self._end(started, Outcome(done.state))
+                # Its service could not say so. What was asked for besides may have come after it had ended.
+                asked_at = None if entry.by_clock(now) else entry.asked_at
+                ended = replace(started, entry=replace(entry, asked_at=asked_at), covered=None)
+                self._end(ended, Outcome(done.state))
                 return False
             if done is not None and self._leases.held(f"run:{done.id}"):
                 return False  # its service was killed, but its process lives on for the moment
@@ -227,14 +234,10 @@ class Scheduler:
         _log.log(logging.INFO if fine else logging.ERROR, "due run ended", extra=about)
 
     def _finish(self, started: _Started, outcome: Outcome, run: int | None) -> None:
-        entries = [started.entry]
-        if started.entry.mode == "full":  # it read what changed as well: a delta run that was due is done with it
-            delta = (started.entry.connector, "delta")
-            entries += [one for one in self._store.entries() if one.key == delta and one.since(started.taken)]
-        for entry in entries:
+        for entry in [started.entry, *([started.covered] if started.covered else [])]:
             last = entry.nominal if entry.by_clock(started.taken) else entry.last_due
             now = self._clock()
-            end = End(outcome, run, self._times_after(entry, started.taken, now), started.taken, now, last)
+            end = End(outcome, run, self._times_after(entry, started.taken, now), now, last)
             self._store.settle(entry, started.lease, end)
 
     def _times_after(self, entry: Entry, taken: datetime, now: datetime) -> Times:

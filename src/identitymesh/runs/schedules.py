@@ -95,12 +95,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a due run is settled. ``taken``: when it was started; what was asked for until then is done with."""
+    """How a due run is settled."""
 
     outcome: Outcome
     run: int | None
     times: Times
-    taken: datetime
     at: datetime
     last_due: datetime | None
 
@@ -149,10 +148,10 @@ class ScheduleStore(Protocol):
 
     def put_times(self, times: Mapping[tuple[str, str], Times], gone: Sequence[tuple[str, str]]) -> None: ...
     def begin(self, entry: Entry, lease: Lease, now: datetime) -> bool:
-        """Count a try; ``False``: it is not as ``entry`` says any more. Raises ``LeaseLost``."""
+        """Count a try; ``False``: it is not as ``entry`` says any more, or was paused. Raises ``LeaseLost``."""
 
     def settle(self, entry: Entry, lease: Lease, end: End) -> None:
-        """It came to its end. Raises ``LeaseLost``."""
+        """It came to its end; what was asked for by ``entry`` is done with. Raises ``LeaseLost``."""
 
     def postpone(self, entry: Entry, lease: Lease, until: datetime, *, counted: bool, error: str) -> None:
         """It is still due. Raises ``LeaseLost``."""

@@ -64,7 +64,8 @@ class SqlSchedules:
         with self._database.write() as connection:
             assert_held(connection, lease)
             row = connection.execute(select(t.schedule).where(_is(entry.key)).with_for_update()).one_or_none()
-            if row is None or _entry(row, paused=entry.paused) != entry:
+            paused = set(connection.scalars(select(t.schedule_pause.c.connector)))
+            if row is None or INSTALLATION in paused or _entry(row, paused=entry.connector in paused) != entry:
                 return False
             values = {"tries": entry.tries + 1, "last_started": now}
             connection.execute(update(t.schedule).where(_is(entry.key)).values(values))
@@ -86,7 +87,7 @@ class SqlSchedules:
         with self._database.write() as connection:
             assert_held(connection, lease)
             connection.execute(update(t.schedule).where(_is(entry.key)).values(values))
-            served = and_(_is(entry.key), _ROW.asked_at <= end.taken)
+            served = and_(_is(entry.key), _ROW.asked_at == entry.asked_at)  # two hosts have two clocks
             connection.execute(update(t.schedule).where(served).values(asked_at=None, asked_by=None))
 
     def postpone(self, entry: Entry, lease: Lease, until: datetime, *, counted: bool, error: str) -> None:
