@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from sqlalchemy import Table, func, select
+from sqlalchemy import Table, func, select, update
 
 from identitymesh.storage.mesh import SqlMesh
 from identitymesh.storage.tables import mesh as m
@@ -82,3 +84,32 @@ def test_what_an_export_writes_under_older_rules_is_joined_again(both: World) ->
     both.plan(delta=True, connectors=["hr"])
     assert unsettled(both) == 0
     assert mark(both) == marks[0]
+
+
+def test_what_an_export_writes_under_older_rules_while_the_others_are_settled_is_joined(
+    both: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the look for what has to be joined again, and before what need not be is marked."""
+    both.hire_many(3)
+    both.run()
+    by_id = "    - {name: crm-by-id, connector: crm, object: user, source: externalId, target: employeeId}\n  flow:"
+    both.apply(lambda text: text.replace("  flow:", by_id, 1), release=True)
+    key = next(key for key, one in both.crm.objects.items() if one["externalId"] == "p0000")
+    settle = SqlMesh.settle_objects
+    objects = m.connector_object.c
+
+    def exported(*given: Any) -> None:
+        with both.database.write() as connection:
+            values = {"ruleset": 1, "state": "aside", "identity_id": None, "joined_by": None}
+            mine = update(m.connector_object).where(objects.connector == "crm", objects.key == key)
+            assert connection.execute(mine.values(values)).rowcount == 1
+        settle(*given)
+
+    monkeypatch.setattr(SqlMesh, "settle_objects", exported)
+    both.plan(delta=True, connectors=["hr"])
+    monkeypatch.undo()
+    assert mark(both) is None
+    both.plan(delta=True, connectors=["hr"])
+
+    assert mark(both) is not None
+    assert "crm" in [one.connector for one in both.engine.explain("p0000").objects]

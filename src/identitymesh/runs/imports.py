@@ -280,7 +280,7 @@ def refresh(work: Work, rule_names: Sequence[str]) -> Outcome:
         return total
     for objects in work.mesh.objects_to_rejoin(work.rules.version, rule_names, BATCH):
         _evaluate(work, total, lambda evaluation, objects=objects: evaluation.rejoin(objects))  # type: ignore[misc]
-    work.mesh.settle_objects(work.rules.version, work.lease)
+    work.mesh.settle_objects(work.rules.version, rule_names, work.lease)
     done = 0
     for ids in work.mesh.identities_to_refresh(work.rules.version, BATCH):
         _evaluate(work, total, lambda evaluation, ids=ids: evaluation.refresh(ids))  # type: ignore[misc]

@@ -15,6 +15,7 @@ from sqlalchemy import (
     exists,
     insert,
     literal,
+    not_,
     or_,
     select,
     tuple_,
@@ -160,8 +161,7 @@ class SqlMesh:
 
     def objects_to_rejoin(self, ruleset: int, rules: Collection[str], size: int) -> Iterator[list[StoredObject]]:
         """Objects joined to nobody, or by a rule that is not among ``rules``, last joined under other rules."""
-        loose = or_(_OBJECT.state != "joined", _OBJECT.joined_by.not_in(list(rules)))
-        query = OBJECTS.where(_OBJECT.ruleset != ruleset, loose)
+        query = OBJECTS.where(_OBJECT.ruleset != ruleset, _loose(rules))
         query = query.order_by(_OBJECT.connector, _OBJECT.object, _OBJECT.key).limit(size)
         while True:  # what was taken has today's rule set and is not found again
             with self._database.read() as connection:
@@ -170,11 +170,11 @@ class SqlMesh:
                 return
             yield found
 
-    def settle_objects(self, ruleset: int, lease: Lease) -> None:
-        """Every link that the rules of today explain counts as made under them."""
+    def settle_objects(self, ruleset: int, rules: Collection[str], lease: Lease) -> None:
+        """Every link that one of ``rules`` made counts as made today; an export may just have stored others."""
+        linked = and_(_OBJECT.ruleset != ruleset, not_(_loose(rules)))
         with self.transaction(lease) as tx:
-            statement = update(m.connector_object).where(_OBJECT.ruleset != ruleset).values(ruleset=ruleset)
-            tx._connection.execute(statement)  # noqa: SLF001  same module
+            tx._connection.execute(update(m.connector_object).where(linked).values(ruleset=ruleset))  # noqa: SLF001  same module
 
     def identities_to_refresh(self, ruleset: int, size: int) -> Iterator[list[int]]:
         last = 0  # without it each page would walk again over all that were refreshed before
@@ -186,3 +186,8 @@ class SqlMesh:
                 return
             yield found
             last = found[-1]
+
+
+def _loose(rules: Collection[str]) -> ColumnElement[bool]:
+    """Joined to nobody, or by a rule that is not among these."""
+    return or_(_OBJECT.state != "joined", _OBJECT.joined_by.not_in(list(rules)))
