@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import pytest
 from sqlalchemy import text
 
 from identitymesh.audit import Record
-from identitymesh.errors import NotFound, UsageError
+from identitymesh.errors import MeshError, NotFound, UsageError
 from identitymesh.model.objects import ObjectId
 from identitymesh.runs.review_contract import ReviewDecision, ReviewItem
 from identitymesh.runs.review_desk import Review
+from identitymesh.storage.batches import SqlMeshTransaction
 from identitymesh.storage.reviews import SqlReviewRows, SqlReviews
 
 from .world import World, silent
@@ -177,6 +178,37 @@ def test_an_item_that_a_run_closes_meanwhile_is_not_decided(namesakes: World, mo
     with namesakes.database.read() as connection:
         decided = connection.execute(text("SELECT subject FROM audit WHERE action LIKE 'review%'")).all()
     assert decided == []
+
+
+def test_who_decides_while_the_object_goes_does_not_wait_in_a_circle(
+    namesakes: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = only(namesakes).id
+    told: list[MeshError] = []
+
+    def decide() -> None:
+        try:
+            namesakes.another_engine().decide(number, "ignore")
+        except MeshError as error:
+            told.append(error)
+
+    deciding = threading.Thread(target=decide, daemon=True)
+    remove = SqlMeshTransaction.remove_objects
+
+    def removed(tx: SqlMeshTransaction, ids: Sequence[ObjectId]) -> None:
+        remove(tx, ids)
+        if ids and deciding.ident is None:
+            deciding.start()
+            if namesakes.database.dialect == "postgresql":
+                done_or_waiting(namesakes, deciding)
+
+    monkeypatch.setattr(SqlMeshTransaction, "remove_objects", removed)
+    del namesakes.crm.objects["old"]
+    namesakes.run()
+    deciding.join(30)
+
+    assert [type(one) for one in told] == [NotFound]
+    assert namesakes.engine.reviews(decided=True) == []
 
 
 def test_an_item_closes_when_rules_find_one_person(namesakes: World) -> None:

@@ -381,10 +381,10 @@ class Evaluation:
         for type_name in self._rules.types:
             keys = {one.id: self._pairs_of[one.id] for one in concerned if one.type == type_name}
             tx.put_join_keys(type_name, keys, {one.id for one in new})
+        self._reviews.write(self._removed)  # before the objects, as who decides does: nobody waits in a circle
         tx.put_objects([one for one in self._objects.values() if one.id in self._read], version, self._new)
         tx.relink_objects([one for one in self._objects.values() if one.id not in self._read], version)
         tx.remove_objects(list(self._removed))
-        self._reviews.write(self._removed)
         waiting = {one.id: self._waiting_pairs(one) for one in self._objects.values()}
         tx.put_waiting({**waiting, **dict.fromkeys(self._removed, ())}, self._new)
         tx.audit([found_event(one, self._actor, self._run_id) for one in self._accounts.write()])
