@@ -9,6 +9,8 @@ from typing import Final
 
 from identitymesh.errors import LeaseLost
 
+MESH: Final = "mesh"  # who has it imports and plans
+
 
 @dataclass(slots=True)
 class Deadline:

@@ -141,6 +141,7 @@ def test_a_password_in_a_url() -> None:
         ("  crm: {delete", "  crn: {delete", "no projection writes to a connector of this name; did you mean crm?"),
         ("many: true", "many: perhaps", "boolean"),
         ("  crm:\n    type", "  hr:\n    type", "this key stands here twice"),
+        ("  crm:\n", "  crm:\n    renamed_from: hr\n", "the connector hr still exists: leave this line out"),
         ("key: employee_id,", "key: &k employee_id,", "anchors and aliases are not allowed"),
         ("anchor: employeeId", "anchor: !!python/name:os.system", "tags are not allowed"),
     ],
@@ -151,6 +152,15 @@ def test_each_mistake_has_its_words_and_its_line(old: str, new: str, message: st
     assert any(message in problem.message for problem in found), found
     changed = GOOD[: GOOD.index(old)].count("\n") + 1
     assert any(problem.line is not None and abs(problem.line - changed) <= 8 for problem in found)
+
+
+def test_a_connector_has_one_new_name() -> None:
+    text = GOOD.replace("  hr:\n", "  hr:\n    renamed_from: old\n").replace(
+        "  crm:\n", "  crm:\n    renamed_from: old\n"
+    )
+    assert [one.message for one in problems(text)] == [
+        "the connector old has another new name already: leave this line out"
+    ]
 
 
 def test_all_problems_are_told_at_once_in_order() -> None:

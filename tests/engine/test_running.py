@@ -164,6 +164,10 @@ def test_a_renamed_connector_keeps_its_times_and_its_pause(both: World) -> None:
     assert set(entries) == {("people", "full"), ("crm", "delta")}
     assert entries["people", "full"].paused
 
+    both.apply(lambda text: text.replace('"0 2 * * *"', '"0 3 * * *"'))
+    entries = {one.key: one for one in store(both.database).entries()}
+    assert entries["people", "full"].paused, "it was renamed once, although the line still says so"
+
 
 # -- timetable -------------------------------------------------------------------
 

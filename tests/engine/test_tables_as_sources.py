@@ -11,7 +11,8 @@ import pytest
 
 from identitymesh.connectors import patience
 from identitymesh.connectors.kinds.csv import rows
-from identitymesh.pipeline.importing import Staged
+from identitymesh.pipeline.importing import Staged, stage
+from identitymesh.runs import imports
 from identitymesh.runs.evaluation import Evaluation
 from identitymesh.runs.reports import RunReport
 from identitymesh.storage.mesh import SqlMesh
@@ -194,6 +195,29 @@ def test_another_watermark_column_is_read_from_its_beginning(opened: Callable[..
     hr.sql("UPDATE employee SET number = 1 WHERE number IS NULL")
     assert hr.run(delta=True).exports[0].done == {"create": 1}
     assert hr.read(hr.run(delta=True)) == COUNT, "all that share the last value"
+
+
+def test_a_run_of_the_old_definition_leaves_no_watermark_of_another_column(
+    opened: Callable[..., Hr], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hr = opened()
+    hr.sql("ALTER TABLE employee ADD COLUMN number integer")
+    hr.sql("UPDATE employee SET number = 7")
+    hr.put("late", COUNT)
+    hr.sql("UPDATE employee SET number = 8 WHERE number IS NULL")
+    edited: list[str] = []
+
+    def slowly(*given: Any) -> Sequence[Staged]:
+        if not edited:
+            edited.append("watermark: number")
+            edit(hr, "watermark: changed", edited[0])
+        return stage(*given)
+
+    monkeypatch.setattr(imports, "stage", slowly)
+    assert hr.run(delta=True).exports[0].done == {"create": 1}
+    hr.put("p03", -5, room="2.02")
+    hr.sql("UPDATE employee SET number = 3 WHERE number IS NULL")
+    assert hr.run(delta=True).exports[0].done == {"update": 1}
 
 
 # -- what goes wrong ---------------------------------------------------------------------

@@ -33,7 +33,9 @@ class ConnectorSettings(Settings):
     """Base of what every kind has beside its own fields; ``objects`` is added by the kind."""
 
     type: str
-    renamed_from: str | None = Field(None, description="Former name of this connector; its objects and history follow.")
+    renamed_from: str | None = Field(
+        None, description="Former name of this connector; its objects and history follow. Applied while nothing runs."
+    )
     schedule: str | None = Field(None, description="Cron expression for delta runs: what changed since the last.")
     full_schedule: str | None = Field(None, description="Cron expression for complete runs, which alone show leavers.")
     timeout: float = Field(30.0, gt=0, le=3600, description="Seconds that one call may take.")

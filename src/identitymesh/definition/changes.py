@@ -53,9 +53,7 @@ def _way(connector: ConnectorDefinition | None, object_class: str) -> tuple[str,
     """How changes of an object class are read."""
     if connector is None:
         return "", None
-    settings: Any = connector.settings
-    watermark = getattr(settings.objects[object_class], "watermark", None)
-    return connector.kind.scope(settings, object_class), watermark
+    return connector.kind.scope(connector.settings, object_class), connector.watermark(object_class)
 
 
 def targets(definition: Definition) -> list[str]:
@@ -88,7 +86,7 @@ def _times(connector: ConnectorDefinition) -> dict[str, Any]:
 
 
 def _connectors(old: Definition, new: Definition) -> Iterator[str]:
-    renamed = renames(new)
+    renamed = renames(old, new)
     for name, connector in new.connectors.items():
         before = old.connectors.get(name) or old.connectors.get(connector.settings.renamed_from or "")
         if before is None:
@@ -110,13 +108,11 @@ def _order(definition: Definition) -> list[str]:
     return list(definition.shape.connectors)
 
 
-def renames(new: Definition) -> dict[str, str]:
-    """Former names of connectors, and today's."""
-    return {
-        connector.settings.renamed_from: name
-        for name, connector in new.connectors.items()
-        if connector.settings.renamed_from is not None
-    }
+def renames(old: Definition | None, new: Definition) -> dict[str, str]:
+    """Former names of connectors that this change renames, and today's. ``renamed_from`` may stay; it is done once."""
+    known = old.connectors if old is not None else {}
+    pairs = ((connector.settings.renamed_from, name) for name, connector in new.connectors.items())
+    return {former: name for former, name in pairs if former is not None and former in known and name not in known}
 
 
 def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
@@ -183,7 +179,7 @@ def _waiting(old: Definition, new: Definition) -> dict[str, str]:
     found: dict[str, str] = {}
     for target in targets(new):
         reasons = [*shared, *_own_reasons(target, old, new)]
-        if reasons and target in {*targets(old), *renames(new).values()}:
+        if reasons and target in {*targets(old), *renames(old, new).values()}:
             found[target] = "; ".join(reasons)
     return found
 

@@ -137,6 +137,14 @@ def _names(shape: DefinitionShape) -> Iterator[Finding]:
             if rule.renamed_from in seen:
                 path: Path = ("rules", stage, index, "renamed_from")
                 yield path, "a rule of that name still exists, so this one is not its new name", "error"
+    formers: set[str] = set()
+    for name, settings in shape.connectors.items():
+        former = settings.get("renamed_from")
+        if former in shape.connectors or former in formers:
+            said = "still exists" if former in shape.connectors else "has another new name already"
+            yield ("connectors", name, "renamed_from"), f"the connector {former} {said}: leave this line out", "error"
+        if former is not None:
+            formers.add(former)
 
 
 def _rules(shape: DefinitionShape, objects: Mapping[str, frozenset[str]]) -> Iterator[Finding]:

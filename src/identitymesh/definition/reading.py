@@ -31,6 +31,11 @@ class ConnectorDefinition:
         """Object classes that it has."""
         return tuple(self.settings.objects)  # type: ignore[attr-defined]  # every kind declares `objects`
 
+    def watermark(self, object_class: str) -> str | None:
+        """What marks how far changes were read, where its kind has a choice."""
+        one = self.settings.objects[object_class]  # type: ignore[attr-defined]  # every kind declares `objects`
+        return getattr(one, "watermark", None)
+
     @property
     def secrets(self) -> dict[str, SecretReference]:
         return secret_fields(self.settings)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from identitymesh.audit import Record
 from identitymesh.lease import Lease
@@ -21,6 +21,7 @@ from identitymesh.runs.review_contract import ReviewRows
 
 Pair = tuple[str, str]  # mesh attribute, text
 Place = tuple[str, str]  # connector, object class
+UNDECIDED: Final = ("ready", "held")  # states of a plan's target that can still be approved, released or dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +297,17 @@ class Result(NamedTuple):
 
 class ExportStore(Protocol):
     def begin(
-        self, connector: str, after: tuple[int, str], size: int, frozen: Collection[str], *, parked: bool, lease: Lease
+        self,
+        connector: str,
+        after: tuple[int, str],
+        size: int,
+        frozen: Collection[str],
+        rules: Collection[str],
+        *,
+        parked: bool,
+        lease: Lease,
     ) -> list[Attempt]:
-        """Mark the next released rows as sending, in order of identity."""
+        """Mark the next released rows as sending, in order of identity; those of other rules are for another run."""
 
     def record(self, results: Sequence[Result], ruleset: int, lease: Lease) -> None: ...
     def put_back(self, attempts: Sequence[Attempt], lease: Lease) -> None:

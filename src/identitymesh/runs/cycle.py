@@ -21,9 +21,9 @@ from identitymesh.definition.changes import targets as targets_of
 from identitymesh.definition.compiling import attributes_read, compile_rules
 from identitymesh.definition.reading import ConnectorDefinition
 from identitymesh.errors import Busy, ConnectorError, KeyringError, LeaseLost, MeshError, SecretError, UsageError
-from identitymesh.lease import Lease
+from identitymesh.lease import MESH, Lease
 from identitymesh.rules.ruleset import RuleSet
-from identitymesh.runs.contract import ExportStore, Issue, LeaseStore, MeshStore, PlanStore, RunStore
+from identitymesh.runs.contract import UNDECIDED, ExportStore, Issue, LeaseStore, MeshStore, PlanStore, RunStore
 from identitymesh.runs.dates import Trusted, trusted
 from identitymesh.runs.definitions import Current
 from identitymesh.runs.exports import export
@@ -37,8 +37,6 @@ from identitymesh.runs.sending import ExportWork
 from identitymesh.secrets.initial import InitialPasswords
 from identitymesh.secrets.resolver import ConnectorSecrets, RunCredentials
 from identitymesh.secrets.store import SecretStore
-
-MESH = "mesh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +210,7 @@ class Cycle:
         plans = self._parts.plans
         self.recorded.notes.append(f"this writes plan {plan}")
         for target in plans.targets(plan):
-            if target.state in ("ready", "held") and target.connector not in self._must_read:
+            if target.state in UNDECIDED and target.connector not in self._must_read:
                 plans.approve(plan, [target.connector], work.actor)
                 plans.release(plan, target.connector, {}, covered_only=False, actor=work.actor, lease=work.lease)
 

@@ -106,7 +106,7 @@ class Definitions:
         payload = {"version": version, "source": source, "changes": list(changes.lines), "waiting": waiting}
         event = Record("definition.apply", str(version), self._actor, payload=payload)
         self._audiences.write(plan.grants, self._actor)
-        self._store.add(record, waiting, [event], renames(new), reread(old, new))
+        self._store.add(record, waiting, [event], renames(old, new), reread(old, new))
         return ApplyReport(
             version=version,
             unchanged=False,

@@ -10,10 +10,10 @@ from identitymesh.connectors.contract import TestReport
 from identitymesh.connectors.facade import open_facade
 from identitymesh.definition.compiling import compile_rules
 from identitymesh.definition.reading import ConnectorDefinition, schema
-from identitymesh.errors import NotFound, UsageError
-from identitymesh.runs.contract import PeopleStore, PlannedRow
+from identitymesh.errors import DefinitionOutdated, NotFound, UsageError
+from identitymesh.runs.contract import UNDECIDED, PeopleStore, PlannedRow
 from identitymesh.runs.cycle import Cycle, Order, Parts, needs
-from identitymesh.runs.definitions import Definitions
+from identitymesh.runs.definitions import Current, Definitions
 from identitymesh.runs.explaining import explain
 from identitymesh.runs.masking import Restricted, changes_of, mask, restricted_targets
 from identitymesh.runs.preview import Scratch, preview
@@ -126,21 +126,32 @@ class Engine:
             UsageError: its import was cut short, it was dropped, or the rules have changed since.
         """
         self._decidable(plan, ())
-        stored = self._definitions.stored()
-        ruleset = stored.ruleset if stored else 0
+        return self._execute(Order("release", plan=plan), progress)
+
+    def _execute(self, order: Order, progress: Progress) -> RunReport:
+        try:
+            return self.show(self._carry_out(order, progress))
+        finally:
+            self._rest()
+
+    def _carry_out(self, order: Order, progress: Progress) -> int:
+        """By the definition in force when the mesh is free: what is applied while the run waits for it counts."""
+        while True:
+            current = self._definitions.current()
+            if order.plan is not None:
+                self._assert_by_the_rules_of(current, order.plan)
+            try:
+                return Cycle(self._parts, current, order, progress).execute()
+            except DefinitionOutdated:
+                continue
+
+    def _assert_by_the_rules_of(self, current: Current, plan: int) -> None:
+        ruleset = current.stored.ruleset
         if (self._parts.plans.definition_version(plan) or 0) < ruleset:
             raise UsageError(
                 f"plan {plan} was made before the rules changed (definition version {ruleset})",
                 hint="Make a new one with `identitymesh plan`; it decides by the rules in force.",
             )
-        return self._execute(Order("release", plan=plan), progress)
-
-    def _execute(self, order: Order, progress: Progress) -> RunReport:
-        cycle = Cycle(self._parts, self._definitions.current(), order, progress)
-        try:
-            return self.show(cycle.execute())
-        finally:
-            self._rest()
 
     def preview(self, text: str, *, source: str, progress: Progress) -> tuple[RunReport, Sequence[RowView]]:
         """What a definition would do with what is stored; changes nothing."""
@@ -221,7 +232,7 @@ class Engine:
                 )
             if one.state == "dropped" and connectors:
                 raise UsageError(f"plan {run_id} was dropped for {one.connector} by {one.decided_by}")
-        return [one.connector for one in chosen if one.state in ("ready", "held")]
+        return [one.connector for one in chosen if one.state in UNDECIDED]
 
     # -- people ------------------------------------------------------------------
 

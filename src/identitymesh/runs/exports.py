@@ -77,6 +77,7 @@ class _Desk:
     def __init__(self, work: ExportWork) -> None:
         self._work = work
         self._after = (-1, "")
+        self._rules = {rule.name for several in work.rules.projections.values() for rule in several}
         self._failure: BaseException | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="export-desk")
 
@@ -97,7 +98,13 @@ class _Desk:
     def _mark(self, size: int) -> list[Attempt]:
         work = self._work
         attempts = work.exports.begin(
-            work.connector, self._after, size, work.rules.frozen, parked=work.retry_parked, lease=work.lease
+            work.connector,
+            self._after,
+            size,
+            work.rules.frozen,
+            self._rules,
+            parked=work.retry_parked,
+            lease=work.lease,
         )
         if attempts:
             last = attempts[-1].account

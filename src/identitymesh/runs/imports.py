@@ -83,7 +83,7 @@ class _Import:
         self._names = frozenset(names)
         self._state = work.mesh.import_state(*self._place)
         self._scope = _digest(connector.kind.scope(connector.settings, object_class))
-        self._asked = names_digest(names)
+        self._asked = asked_digest(connector, object_class, names)
         self._watermark = work.mesh.watermark(*self._place)
         self._known: dict[str, bytes] = {}
         self._stored = 0
@@ -121,7 +121,7 @@ class _Import:
             elif self._whole and last.incomplete:
                 self._failed(_incomplete(self._place[0], last.incomplete), stored=True)
             else:
-                self._note_state(replace(self._blank(), error=None, error_code=None, error_at=None))
+                self._note_delta(last)
         counts = self._outcome.counts
         self._result.report = replace(
             self._result.report, added=counts["added"], changed=counts["changed"], removed=counts["removed"]
@@ -234,6 +234,13 @@ class _Import:
             )
         )
 
+    def _note_delta(self, last: Page) -> None:
+        state = replace(self._blank(), error=None, error_code=None, error_at=None)
+        if self._state is not None and self._whole and last.complete is not None:
+            # The next need not ask for everything again. Whether the scope is another one is for a full run to see.
+            state = replace(state, names=self._asked)
+        self._note_state(state)
+
     def _blank(self) -> ImportState:
         """The state as it was; of a first import, one that makes the next ask for everything again."""
         return self._state or ImportState(scope=self._scope, names="")
@@ -255,9 +262,10 @@ def _placed(reason: str, position: str) -> str:
     return f"{position}: {reason}" if position else reason
 
 
-def names_digest(names: Iterable[str]) -> str:
-    """Names the set of attributes that an import asks for."""
-    return _digest("\n".join(sorted(names)))
+def asked_digest(connector: ConnectorDefinition, object_class: str, names: Iterable[str]) -> str:
+    """What an import asks for: attributes, and changes by which mark. A mark of another kind says nothing of these."""
+    mark = connector.watermark(object_class)
+    return _digest("\n".join([*sorted(names), *([f"by {mark}"] if mark else [])]))
 
 
 def _digest(text: str) -> str:

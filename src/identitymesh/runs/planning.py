@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from identitymesh.definition.changes import targets as targets_of
 from identitymesh.definition.shape import LimitsShape
-from identitymesh.runs.contract import KindCount, PlanStore, PlanTarget
+from identitymesh.runs.contract import UNDECIDED, KindCount, PlanStore, PlanTarget
 from identitymesh.runs.definitions import Current
 from identitymesh.runs.imports import Work
 from identitymesh.runs.limits import exceeded, exempt
@@ -67,7 +67,7 @@ def release(work: Work, plans: PlanStore, judged: Collection[PlanTarget]) -> Non
     """Let out what may go: of a held plan only the rows that were approved or let out before."""
     counts = plans.counts(work.run_id)
     for target in judged:
-        if target.state not in ("ready", "held"):
+        if target.state not in UNDECIDED:
             continue
         rows = counts.get(target.connector, {})
         held = target.state == "held"

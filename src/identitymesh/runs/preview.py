@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from identitymesh.definition.changes import compare, renames
 from identitymesh.definition.compiling import attributes_read, compile_rules
 from identitymesh.definition.reading import Definition
+from identitymesh.lease import MESH
 from identitymesh.runs.contract import (
     DefinitionStore,
     LeaseStore,
@@ -18,9 +19,9 @@ from identitymesh.runs.contract import (
     RunStore,
     StoredDefinition,
 )
-from identitymesh.runs.cycle import MESH, Parts
+from identitymesh.runs.cycle import Parts
 from identitymesh.runs.definitions import Current, Definitions
-from identitymesh.runs.imports import Work, names_digest, refresh
+from identitymesh.runs.imports import Work, asked_digest, refresh
 from identitymesh.runs.keeping import kept
 from identitymesh.runs.planning import make_plan, target_reports
 from identitymesh.runs.recording import people
@@ -55,7 +56,7 @@ def preview(
     started = parts.clock()
     with scratch() as copy:
         record = StoredDefinition(version, text, source, parts.actor, version, started)
-        copy.definitions.add(record, changes.waiting, [], renames(definition))
+        copy.definitions.add(record, changes.waiting, [], renames(old, definition))
         run_id = copy.runs.start("plan", "none", parts.actor, version)
         rules = compile_rules(definition, version, started)
         with kept(copy.leases, copy.leases.acquire(MESH, "a preview")) as lease:
@@ -93,7 +94,7 @@ def _unread(mesh: MeshStore, definition: Definition) -> list[str]:
             state = mesh.import_state(connector.name, object_class)
             if names and state is None:
                 notes.append(f"{connector.name} has not been imported yet: its {object_class}s are not in this preview")
-            elif state is not None and state.names != names_digest(names):
+            elif state is not None and state.names != asked_digest(connector, object_class, names):
                 notes.append(
                     f"the rules ask for other attributes of {connector.name} than were imported: "
                     "the next run reads them, this preview does without the new ones"

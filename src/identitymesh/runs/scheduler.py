@@ -16,9 +16,8 @@ from typing import Final
 
 from identitymesh.definition.schedules import Schedule
 from identitymesh.errors import Busy, MeshError, RowConflict
-from identitymesh.lease import Lease
+from identitymesh.lease import MESH, Lease
 from identitymesh.runs.contract import LeaseStore
-from identitymesh.runs.cycle import MESH
 from identitymesh.runs.keeping import kept
 from identitymesh.runs.schedules import Due, End, Entry, Executor, Outcome, ScheduleStore, Times
 

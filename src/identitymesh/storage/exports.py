@@ -30,7 +30,15 @@ class SqlExports:
         self._database = database
 
     def begin(
-        self, connector: str, after: tuple[int, str], size: int, frozen: Collection[str], *, parked: bool, lease: Lease
+        self,
+        connector: str,
+        after: tuple[int, str],
+        size: int,
+        frozen: Collection[str],
+        rules: Collection[str],
+        *,
+        parked: bool,
+        lease: Lease,
     ) -> list[Attempt]:
         states: ColumnElement[bool] = _ACCOUNT.status.in_(("idle", "sending"))
         if parked:
@@ -39,7 +47,8 @@ class SqlExports:
         query = (
             ACCOUNTS.add_columns(m.identity.c.anchor)
             .join(m.identity, m.identity.c.id == _ACCOUNT.identity_id)
-            .where(*_released(connector, frozen), states, tuple_(_ACCOUNT.identity_id, _ACCOUNT.object) > after)
+            .where(*_released(connector, frozen), _ACCOUNT.rule.in_(sorted(rules)), states)
+            .where(tuple_(_ACCOUNT.identity_id, _ACCOUNT.object) > after)
             .order_by(_ACCOUNT.identity_id, _ACCOUNT.object)
             .limit(size)
             .with_for_update(of=m.account)

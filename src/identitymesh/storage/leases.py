@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, text, update
 
 from identitymesh.errors import Busy, LeaseLost, RowConflict
-from identitymesh.lease import Deadline, Lease, uptime
+from identitymesh.lease import MESH, Deadline, Lease, uptime
 from identitymesh.storage.database import Database
 from identitymesh.storage.tables import runs as r
 
@@ -126,6 +126,23 @@ class SqlLeases:
         with self._database.write() as connection:
             row = connection.execute(select(r.lease).where(_LEASE.name == name)).one_or_none()
             return row is not None and is_alive(connection, row)
+
+
+def end_runs(connection: Connection) -> None:
+    """For what runs must not see half: nobody runs until the commit, and who stood still meanwhile has lost its leases.
+
+    Raises:
+        Busy: a run is under way.
+    """
+    of_runs = or_(_LEASE.name == MESH, _LEASE.name.like("run:%"), _LEASE.name.like("export:%"))
+    rows = connection.execute(select(r.lease).where(of_runs).order_by(_LEASE.name).with_for_update())
+    for row in rows.all():
+        if is_alive(connection, row):
+            raise Busy(
+                f"{row.purpose} is under way (process {row.pid} on {row.host})",
+                hint="A connector is renamed while nothing runs: apply again when it has ended.",
+            )
+    connection.execute(update(r.lease).where(of_runs).values(fence=_LEASE.fence + 1))
 
 
 def is_alive(connection: Connection, row: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from identitymesh.runs.cycle import MESH
+from identitymesh.lease import MESH
 from identitymesh.runs.schedules import INSTALLATION, Entry, ServiceSeen
 from identitymesh.runs.timetable import OVERDUE, SILENT
 from identitymesh.storage.database import Database

@@ -25,9 +25,10 @@ from sqlalchemy import (
 )
 
 from identitymesh.audit import Record
+from identitymesh.errors import UsageError
 from identitymesh.lease import Lease
 from identitymesh.model.attributes import dump, load
-from identitymesh.runs.contract import KindCount, PlannedRow, PlanTarget
+from identitymesh.runs.contract import UNDECIDED, KindCount, PlannedRow, PlanTarget
 from identitymesh.storage.audit import SqlAuditTrail
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import assert_held
@@ -163,6 +164,10 @@ class SqlPlans:
         now = datetime.now(UTC)
         mine = exists().where(_SAME_ROW, _ROW.plan_id == run_id, *([_ROW.covered] if covered_only else []))
         with self._write(lease) as connection:
+            if _closed(connection, run_id, [connector]):
+                return 0
+            if not covered_only and _has_newer_gate(connection, run_id, connector):
+                return 0
             statement = update(m.account).where(_ACCOUNT.connector == connector, _ACCOUNT.kind.is_not(None), mine)
             count = connection.execute(statement.values(released=_ACCOUNT.row_digest)).rowcount
             rows = [{"connector": connector, "kind": kind, "rows": n, "at": now} for kind, n in counted.items() if n]
@@ -183,6 +188,10 @@ class SqlPlans:
         names = sorted(connectors)
         mine = exists().where(_SAME_ROW, _ROW.plan_id == run_id)
         with self._write(None) as connection:
+            if closed := _closed(connection, run_id, names):
+                raise UsageError(
+                    f"plan {run_id}: {', '.join(closed)} in this moment", hint=f"See `identitymesh runs show {run_id}`."
+                )
             statement = update(m.account).where(_ACCOUNT.connector.in_(names), _ACCOUNT.kind.is_not(None), mine)
             count = int(connection.execute(statement.values(approved=_ACCOUNT.row_digest)).rowcount)
             planned = select(func.count()).where(_ROW.plan_id == run_id, _ROW.connector.in_(names))
@@ -199,6 +208,10 @@ class SqlPlans:
         now = datetime.now(UTC)
         names = sorted(connectors)
         with self._write(None) as connection:
+            if closed := _closed(connection, run_id, names):
+                raise UsageError(
+                    f"plan {run_id}: {', '.join(closed)} in this moment", hint=f"See `identitymesh runs show {run_id}`."
+                )
             planned = select(func.count()).where(_ROW.plan_id == run_id, _ROW.connector.in_(names))
             total = int(connection.scalar(planned) or 0)
             mine = exists().where(_SAME_ROW, _ROW.plan_id == run_id)
@@ -270,6 +283,21 @@ class SqlPlans:
 def _open_gate(connection: Connection, connector: str, version: int) -> None:
     gate = r.target_gate.c
     connection.execute(delete(r.target_gate).where(gate.connector == connector, gate.version <= version))
+
+
+def _closed(connection: Connection, run_id: int, connectors: Sequence[str]) -> list[str]:
+    """Which of these targets of a plan were decided already, and how; the others stay undecided until the commit."""
+    target = r.plan_target.c
+    mine = (target.plan_id == run_id, target.connector.in_(connectors))
+    rows = connection.execute(select(r.plan_target).where(*mine).order_by(target.connector).with_for_update())
+    return [f"{row.connector} was {row.state} by {row.decided_by}" for row in rows if row.state not in UNDECIDED]
+
+
+def _has_newer_gate(connection: Connection, run_id: int, connector: str) -> bool:
+    """Whether a definition that was applied since this plan was made waits for a plan of its own."""
+    gate = r.target_gate.c
+    made_by = select(r.plan.c.definition_version).where(r.plan.c.id == run_id).scalar_subquery()
+    return bool(connection.scalar(select(exists().where(gate.connector == connector, gate.version > made_by))))
 
 
 def _decide(

@@ -16,6 +16,7 @@ from identitymesh.runs.contract import Issue, StoredDefinition, StoredRun
 from identitymesh.storage.audit import SqlAuditTrail
 from identitymesh.storage.continuity import assert_not_paused
 from identitymesh.storage.database import Database
+from identitymesh.storage.leases import end_runs
 from identitymesh.storage.tables import mesh as m
 from identitymesh.storage.tables import runs as r
 from identitymesh.storage.tables import schedules as t
@@ -55,6 +56,12 @@ class SqlRuns:
         try:
             with self._database.write() as connection:
                 assert_not_paused(connection)
+                latest = connection.scalar(select(func.max(r.definition.c.version)))
+                if latest not in (None, definition_version):
+                    raise DefinitionOutdated(
+                        f"definition version {latest} was applied while a run of version {definition_version} began",
+                        hint="Run again.",
+                    )
                 run_id = int(connection.execute(insert(r.run).returning(r.run.c.id), row).scalar_one())
                 payload: dict[str, Any] = {"command": command, "mode": mode, "definition": definition_version}
                 payload |= {"due": due} if due else {}
@@ -203,6 +210,8 @@ class SqlDefinitions:
         try:
             with self._database.write() as connection:
                 connection.execute(insert(r.definition), row)
+                if renames:
+                    end_runs(connection)
                 for old, new in renames.items():
                     for table in (t.schedule, t.schedule_pause):  # what a connector of that name once had
                         connection.execute(delete(table).where(table.c.connector == new))
