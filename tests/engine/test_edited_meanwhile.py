@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from identitymesh.errors import Busy, LeaseLost, UsageError
+from identitymesh.errors import Busy, DefinitionOutdated, LeaseLost, UsageError
 from identitymesh.lease import MESH, Lease
 from identitymesh.runs.contract import PlanTarget
 from identitymesh.storage.leases import SqlLeases
 from identitymesh.storage.plans import SqlPlans
+from identitymesh.storage.runs import SqlDefinitions
 
+from .vaulted import REF, vaulted_world
 from .world import World, silent, target
 
 EDIT = ('givenName: "[givenName]"', 'givenName: "ToUpper([givenName])"')
@@ -209,3 +213,26 @@ def test_of_two_decisions_the_first_stands(both: World, monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match="crm was dropped by tester in this moment"):
         getattr(both.engine, second)(planned.run_id, connectors=())
     assert target(both.engine.runs(1)[0]).state == "dropped"
+
+
+def test_an_apply_that_lost_to_another_lets_no_secret_go_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with vaulted_world(tmp_path, "database") as company:
+        store = company.engine._parts.secrets
+        (before,) = [one.audience for one in store.list() if one.ref == REF.text]
+        moved = company.text.replace("  crm: {type: memory, ", f"  crm: {{type: locked, password: {REF}, ")
+        assert moved != company.text
+        add = SqlDefinitions.add
+
+        def slowly(definitions: SqlDefinitions, *given: Any, **more: Any) -> None:
+            monkeypatch.setattr(SqlDefinitions, "add", add)
+            company.apply(lambda text: text.replace(*EDIT))
+            add(definitions, *given, **more)
+
+        monkeypatch.setattr(SqlDefinitions, "add", slowly)
+        with pytest.raises(DefinitionOutdated, match="another definition was applied in this moment"):
+            company.engine.apply(
+                moved, source="mesh.yaml", base=None, replace=False, release=False, allow_audience=[REF.text]
+            )
+        assert [one.audience for one in store.list() if one.ref == REF.text] == [before]

@@ -18,6 +18,7 @@ from identitymesh.model.accounts import Account
 from identitymesh.model.identities import Identity
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.runs.review_contract import ReviewRows
+from identitymesh.secrets.rows import SecretTransaction
 
 Pair = tuple[str, str]  # mesh attribute, text
 Place = tuple[str, str]  # connector, object class
@@ -200,8 +201,10 @@ class DefinitionStore(Protocol):
         events: Sequence[Record],
         renames: Mapping[str, str],
         reread: Collection[tuple[str, str]] = (),
+        *,
+        also: Callable[[SecretTransaction], None] | None = None,
     ) -> None:
-        """Store a version, gates and audit in one transaction.
+        """Store a version, gates and audit in one transaction, and what is ``also`` to be written with them.
 
         ``renames`` moves objects of renamed connectors; watermarks of ``reread`` are forgotten: their next delta run
         reads everything.

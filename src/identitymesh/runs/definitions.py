@@ -16,6 +16,7 @@ from identitymesh.runs.contract import DefinitionStore, StoredDefinition
 from identitymesh.runs.reports import ApplyReport, AudienceChange
 from identitymesh.secrets.audiences import AudienceGrant, AudiencePlan, Audiences, AudienceUse
 from identitymesh.secrets.references import SecretReference
+from identitymesh.secrets.rows import SecretTransaction
 
 _HEADER = re.compile(r"^# identitymesh definition, version (\d{1,9})\s*$", re.MULTILINE)
 
@@ -105,8 +106,11 @@ class Definitions:
         record = StoredDefinition(version, text, source, self._actor, ruleset, self._clock())
         payload = {"version": version, "source": source, "changes": list(changes.lines), "waiting": waiting}
         event = Record("definition.apply", str(version), self._actor, payload=payload)
-        self._audiences.write(plan.grants, self._actor)
-        self._store.add(record, waiting, [event], renames(old, new), reread(old, new))
+
+        def widen(transaction: SecretTransaction) -> None:
+            self._audiences.write(plan.grants, self._actor, transaction)
+
+        self._store.add(record, waiting, [event], renames(old, new), reread(old, new), also=widen)
         return ApplyReport(
             version=version,
             unchanged=False,

@@ -9,7 +9,6 @@ from typing import Literal
 
 from identitymesh.audit import Record
 from identitymesh.definition.reading import Definition
-from identitymesh.definition.shape import JoinShape
 from identitymesh.errors import NotFound, UsageError
 from identitymesh.model.attributes import Attributes
 from identitymesh.model.identities import Identity
@@ -142,8 +141,3 @@ class ReviewDesk:
             item.decided_by,
             item.decided_at,
         )
-
-
-def _rules(definition: Definition, item: ReviewItem) -> list[JoinShape]:
-    place = (item.connector, item.object)
-    return [one for one in definition.shape.rules.join if (one.connector, one.object) == place]

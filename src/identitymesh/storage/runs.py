@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +13,12 @@ from identitymesh.audit import Record
 from identitymesh.errors import DefinitionOutdated, DueDone, RowConflict
 from identitymesh.model.attributes import dump, load
 from identitymesh.runs.contract import Issue, StoredDefinition, StoredRun
+from identitymesh.secrets.rows import SecretTransaction
 from identitymesh.storage.audit import SqlAuditTrail
 from identitymesh.storage.continuity import assert_not_paused
 from identitymesh.storage.database import Database
 from identitymesh.storage.leases import end_runs
+from identitymesh.storage.secrets import SqlSecretTransaction
 from identitymesh.storage.tables import mesh as m
 from identitymesh.storage.tables import runs as r
 from identitymesh.storage.tables import schedules as t
@@ -197,6 +199,8 @@ class SqlDefinitions:
         events: Sequence[Record],
         renames: Mapping[str, str],
         reread: Collection[tuple[str, str]] = (),
+        *,
+        also: Callable[[SecretTransaction], None] | None = None,
     ) -> None:
         row = {
             "version": definition.version,
@@ -210,6 +214,8 @@ class SqlDefinitions:
         try:
             with self._database.write() as connection:
                 connection.execute(insert(r.definition), row)
+                if also is not None:
+                    also(SqlSecretTransaction(connection))
                 if renames:
                     end_runs(connection)
                 for old, new in renames.items():
