@@ -32,6 +32,7 @@ TABLES = [
     secrets.keyring_rotation,
     secrets.secret_ledger,
     secrets.secret,
+    secrets.secret_migration_item,
     audit.audit,
 ]
 

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyrage
@@ -32,10 +32,10 @@ from identitymesh.secrets.custody.rotation import rotate
 from identitymesh.secrets.custody.service import KeyCustody
 from identitymesh.secrets.custody.station import Station
 from identitymesh.secrets.custody.status import Status, TrialResult
-from identitymesh.secrets.keyring import KEYRINGS, Document, KeyState
+from identitymesh.secrets.keyring import CONNECTORS, KEYRINGS, Document, KeyState
 from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import parse
-from identitymesh.secrets.rows import SealedRow
+from identitymesh.secrets.rows import RotationRow, SealedRow
 from identitymesh.secrets.sealing import seal
 from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.custody import SqlCustodyRows
@@ -625,3 +625,14 @@ def test_slots_are_added_during_a_rotation(mesh: Installation, tmp_path: Path) -
     rotate(station(mesh), "connectors", add)
     assert data_keys(mesh) == [(2, KeyState.PRIMARY)]
     assert opened(mesh, tmp_path / "new") == values
+
+
+def test_who_worked_on_a_rotation_that_is_over_cannot_touch_the_next_one(mesh: Installation) -> None:
+    rows, now = SqlCustodyRows(mesh.database), datetime.now(UTC)
+    late = RotationRow(CONNECTORS, "verify", "asked", "", 2, now, "somebody", 1, now)
+    with rows.write() as transaction:
+        assert transaction.insert_rotation(replace(late, new_key=3))
+        assert not transaction.hold_rotation(late)
+        assert not transaction.move_rotation(late, fence=1)
+        assert not transaction.delete_rotation(late)
+        assert transaction.hold_rotation(replace(late, new_key=3))

@@ -156,7 +156,10 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class RotationRow:
-    """An open rotation of data keys. Only ``holder`` may go on, until ``until``; every step names the ``fence``."""
+    """An open rotation of data keys. Only ``holder`` may go on, until ``until``; every step names the ``fence``.
+
+    Fences count from 1 in each rotation: together with the new key, whose number never comes back, one names a holder.
+    """
 
     keyring: str
     state: str
@@ -225,6 +228,12 @@ class SecretTransaction(SecretView, Protocol):
     def hold_keyring(self, name: str, generation: int) -> bool:
         """Keep the keyring as it is until the commit; False when its generation is another one."""
 
+    def lock_ledger_whole(self) -> None:
+        """Nobody else changes the ledger until the end of the transaction."""
+
+    def last_number(self, ref: str) -> int:
+        """The highest number that a version of it has, or had when it was copied by a migration that is not over."""
+
     def hold_lease(self, lease: Lease) -> None:
         """Nobody takes it over before the commit; raises ``LeaseLost`` when somebody has."""
 
@@ -286,12 +295,12 @@ class CustodyTransaction(SecretTransaction, CustodyView, Protocol):
         """False when one is open for this keyring."""
 
     def move_rotation(self, row: RotationRow, *, fence: int) -> bool:
-        """Compare-and-set on the fence; False when another process took it over, or finished it."""
+        """Compare-and-set on the key and the fence; False when another process took it over, or finished it."""
 
-    def hold_rotation(self, keyring: str, fence: int) -> bool:
-        """Keep it as it is until the commit; False when its fence is another one."""
+    def hold_rotation(self, row: RotationRow) -> bool:
+        """Keep it as it is until the commit; False when it is another one, or somebody else's."""
 
-    def delete_rotation(self, keyring: str, *, fence: int) -> bool: ...
+    def delete_rotation(self, row: RotationRow) -> bool: ...
 
     def reseal(self, changes: Sequence[tuple[SealedRow, SealedRow]]) -> int:
         """Put the second row of each pair in the place of the first, where that still stands as it was read.

@@ -350,6 +350,7 @@ class SecretStore:
         if active == wanted:
             return []
         with self._rows.write() as transaction:
+            transaction.lock_ledger_whole()
             if all(row.keyring == APPLICATION for row in transaction.ledger().values()):
                 transaction.set_provider(wanted)
                 transaction.audit([Record("secret.provider", wanted, actor, payload={"before": active})])

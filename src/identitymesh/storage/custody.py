@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from sqlalchemy import bindparam, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, select, tuple_, update
 
 from identitymesh.secrets.rows import LedgerRow, RotationRow, SealedRow
 from identitymesh.storage.database import Database
@@ -59,6 +59,11 @@ class SqlCustodyView(SqlSecretView):
         return [SealedRow(**row) for row in self._connection.execute(query).mappings()]
 
 
+def _same_rotation(row: RotationRow, fence: int) -> ColumnElement[bool]:
+    columns = keyring_rotation.c
+    return and_(columns.keyring == row.keyring, columns.new_key == row.new_key, columns.fence == fence)
+
+
 class SqlCustodyTransaction(SqlSecretTransaction, SqlCustodyView):
     """Reads and writes on one connection."""
 
@@ -66,16 +71,15 @@ class SqlCustodyTransaction(SqlSecretTransaction, SqlCustodyView):
         return self._insert_new(keyring_rotation, asdict(row))
 
     def move_rotation(self, row: RotationRow, *, fence: int) -> bool:
-        same = (keyring_rotation.c.keyring == row.keyring) & (keyring_rotation.c.fence == fence)
+        same = _same_rotation(row, fence)
         return self._connection.execute(update(keyring_rotation).where(same).values(asdict(row))).rowcount == 1
 
-    def hold_rotation(self, keyring: str, fence: int) -> bool:
-        query = select(keyring_rotation.c.fence).where(keyring_rotation.c.keyring == keyring).with_for_update()
-        return self._connection.execute(query).scalar() == fence
+    def hold_rotation(self, row: RotationRow) -> bool:
+        query = select(keyring_rotation.c.fence).where(_same_rotation(row, row.fence)).with_for_update()
+        return self._connection.execute(query).scalar() is not None
 
-    def delete_rotation(self, keyring: str, *, fence: int) -> bool:
-        same = (keyring_rotation.c.keyring == keyring) & (keyring_rotation.c.fence == fence)
-        return self._connection.execute(delete(keyring_rotation).where(same)).rowcount == 1
+    def delete_rotation(self, row: RotationRow) -> bool:
+        return self._connection.execute(delete(keyring_rotation).where(_same_rotation(row, row.fence))).rowcount == 1
 
     def reseal(self, changes: Sequence[tuple[SealedRow, SealedRow]]) -> int:
         free = self._lock_free([(before.ref, before.version) for before, _after in changes])

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import String, cast, delete, func, insert, literal, select, text, tuple_, update
+from sqlalchemy import ColumnElement, String, and_, cast, delete, func, insert, literal, select, tuple_, update
 
 from identitymesh.secrets.keyring import CONNECTORS
 from identitymesh.secrets.migration.state import ItemRow, MigrationRow
@@ -17,7 +17,7 @@ from identitymesh.storage.rows import chunks
 from identitymesh.storage.secrets import SqlSecretRows
 from identitymesh.storage.tables.continuity import secret_rotation
 from identitymesh.storage.tables.runs import lease, run
-from identitymesh.storage.tables.secrets import installation, keyring, secret_ledger
+from identitymesh.storage.tables.secrets import installation, secret_ledger
 from identitymesh.storage.tables.secrets import secret_migration as migration
 from identitymesh.storage.tables.secrets import secret_migration_item as item
 
@@ -44,20 +44,25 @@ class SqlMigrationView(SqlRotationView):
         return [f"run {row.id}" for row in self._connection.execute(query) if is_alive(self._connection, row)]
 
 
+def _same(row: MigrationRow) -> ColumnElement[bool]:
+    """Fences count from 1 in each migration, and every step of a holder changes ``changed``."""
+    columns = migration.c
+    return and_(columns.fence == row.fence, columns.started == row.started, columns.changed == row.changed)
+
+
 class SqlMigrationTransaction(SqlRotationTransaction, SqlMigrationView):
     """Reads and writes on one connection."""
 
     def insert_migration(self, row: MigrationRow) -> bool:
         return self._insert_new(migration, {"singleton": 1, **asdict(row)})
 
-    def move_migration(self, row: MigrationRow, *, fence: int) -> bool:
+    def move_migration(self, row: MigrationRow, *, before: MigrationRow) -> bool:
         values = {name: value for name, value in asdict(row).items() if name != "fallbacks"}
-        same = migration.c.fence == fence
-        return self._connection.execute(update(migration).where(same).values(values)).rowcount == 1
+        return self._connection.execute(update(migration).where(_same(before)).values(values)).rowcount == 1
 
-    def delete_migration(self, *, fence: int) -> bool:
+    def delete_migration(self, row: MigrationRow) -> bool:
         self._connection.execute(delete(item))
-        return self._connection.execute(delete(migration).where(migration.c.fence == fence)).rowcount == 1
+        return self._connection.execute(delete(migration).where(_same(row))).rowcount == 1
 
     def put_items(self, rows: Iterable[ItemRow]) -> None:
         values = [asdict(row) for row in rows]
@@ -70,13 +75,6 @@ class SqlMigrationTransaction(SqlRotationTransaction, SqlMigrationView):
 
     def unverify_items(self) -> None:
         self._connection.execute(update(item).values(verified=False))
-
-    def lock_ledger_whole(self) -> None:
-        # Whoever stores a value shares the lock of the keyring until its commit, and takes that of the ledger after it.
-        # On SQLite a write transaction is alone anyway.
-        self._connection.execute(select(keyring.c.name).where(keyring.c.name == CONNECTORS).with_for_update())
-        if self._connection.dialect.name == "postgresql":
-            self._connection.execute(text("LOCK TABLE secret_ledger IN EXCLUSIVE MODE"))
 
     def set_draining(self, source: str | None) -> None:
         self._connection.execute(update(installation).values(draining=source))

@@ -9,10 +9,25 @@ from datetime import datetime
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy import Connection, String, Table, bindparam, cast, delete, insert, select, true, tuple_, update
+from sqlalchemy import (
+    Connection,
+    String,
+    Table,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    true,
+    tuple_,
+    update,
+)
 
 from identitymesh.audit import Record
 from identitymesh.lease import Lease
+from identitymesh.secrets.keyring import CONNECTORS
 from identitymesh.secrets.rows import (
     InstallationRow,
     KeyringRow,
@@ -35,6 +50,8 @@ from identitymesh.storage.tables.secrets import (
     secret_migration_item,
     slot_guard,
 )
+
+NUMBER_DIGITS = 9  # of a version id that may be a number of ours, and not a vault's
 
 # The columns of StoredSecret. A version is text in the ledger, and there it may say anything: so text is compared.
 _ONE_SECRET = (
@@ -207,6 +224,19 @@ class SqlSecretTransaction(SqlSecretView):
         # On SQLite the write transaction is alone anyway.
         query = select(keyring.c.generation).where(keyring.c.name == name).with_for_update(read=True)
         return self._connection.execute(query).scalar() == generation
+
+    def lock_ledger_whole(self) -> None:
+        # Whoever stores a value shares the lock of the keyring until its commit, and takes that of the ledger after it.
+        # On SQLite a write transaction is alone anyway.
+        self._connection.execute(select(keyring.c.name).where(keyring.c.name == CONNECTORS).with_for_update())
+        if self._connection.dialect.name == "postgresql":
+            self._connection.execute(text("LOCK TABLE secret_ledger IN EXCLUSIVE MODE"))
+
+    def last_number(self, ref: str) -> int:
+        stored = self._connection.scalar(select(func.max(secret.c.version)).where(secret.c.ref == ref))
+        copied = select(secret_migration_item.c.first_version, secret_migration_item.c.second_version)
+        ids = (one for row in self._connection.execute(copied.where(secret_migration_item.c.ref == ref)) for one in row)
+        return max([stored or 0, *(int(one) for one in ids if one.isdecimal() and len(one) <= NUMBER_DIGITS)])
 
     def hold_lease(self, lease: Lease) -> None:
         from identitymesh.storage.leases import assert_held  # runs alone have leases, and commands start faster without

@@ -26,7 +26,6 @@ from tests.servers.openbao import OpenBaoServer
 
 TABLES = [
     secrets.secret_migration,
-    secrets.secret_migration_item,
     continuity.secret_rotation,
     runs.run,
     runs.lease,

@@ -28,12 +28,14 @@ from identitymesh.errors import (
 from identitymesh.redaction import Secret
 from identitymesh.secrets.bundles import Bundles
 from identitymesh.secrets.keyring import CONNECTORS
+from identitymesh.secrets.migration import service
 from identitymesh.secrets.migration import work as working
 from identitymesh.secrets.migration.copying import Pace
 from identitymesh.secrets.providers import Change, Provider
 from identitymesh.secrets.references import parse
 from identitymesh.secrets.rows import DATABASE
 from identitymesh.secrets.stores.openbao import session as sessions
+from identitymesh.storage.secrets import SqlSecretTransaction
 from tests.secrets.conftest import ACTOR
 from tests.secrets.migration.conftest import Move, asks, token_file
 from tests.servers.https import Answer, Request
@@ -165,6 +167,73 @@ class TestWhileItRuns:
         move.migrations().run(*THERE)
         move.migrations().scrub()
         assert early.open() == Secret("value 1")
+
+    def test_what_is_deleted_and_set_again_after_it_was_verified_arrives(self, move: Move) -> None:
+        move.fill(3)
+        ref = parse("secret://hr/0001")
+        again: list[int] = []
+
+        def meddle(phase: str, _subject: str, done: int, total: int | None) -> None:
+            if phase == "verifying" and done == total and not again:
+                again.append(1)
+                move.store().delete(ref, actor=ACTOR)
+                move.put(ref.text, "set again")
+
+        move.migrations().run(*THERE, meddle)
+        assert again
+        assert (move.provider(), move.wrong()) == ("openbao", {})
+        move.migrations().scrub()
+        assert move.wrong() == {}
+
+    def test_an_abort_that_looked_before_the_cut_over_is_too_late(
+        self, embedded_move: Move, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        move = embedded_move
+        move.fill(3)
+        looked, over = threading.Event(), threading.Event()
+        told: list[MeshError] = []
+
+        def stands_still(*_: object) -> None:
+            looked.set()
+            assert over.wait(60)
+
+        def abort() -> None:
+            try:
+                move.migrations().abort()
+            except MeshError as error:
+                told.append(error)
+
+        late = threading.Thread(target=abort)
+
+        def progress(phase: str, _subject: str, done: int, total: int | None) -> None:
+            if phase == "verifying" and done == total and not looked.is_set():
+                late.start()
+                assert looked.wait(60)
+
+        monkeypatch.setattr(service, "check_free", stands_still)
+        try:
+            move.migrations().run(*THERE, progress)
+        finally:
+            over.set()
+            late.join()
+        assert [type(one) for one in told] == [LeaseLost]
+        assert (move.state(), move.provider(), move.wrong()) == ("drain", "openbao", {})
+
+    def test_a_provider_is_not_chosen_while_the_first_value_is_stored(
+        self, move: Move, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        choose = SqlSecretTransaction.set_provider
+        first = threading.Thread(target=lambda: move.put("secret://hr/first", "value"))
+
+        def slowly(transaction: SqlSecretTransaction, name: str) -> None:
+            first.start()
+            first.join(1)  # it waits for us; where it did not, it is long over
+            choose(transaction, name)
+
+        monkeypatch.setattr(SqlSecretTransaction, "set_provider", slowly)
+        assert move.store().settle_provider("openbao", actor=ACTOR) == []
+        first.join()
+        assert (move.provider(), move.wrong()) == ("openbao", {})
 
     def test_a_bundle_that_comes_in_across_the_cut_over_is_refused_whole(
         self, embedded_move: Move, monkeypatch: pytest.MonkeyPatch

@@ -249,13 +249,13 @@ class _Rotation:
         document = self._station.open(self._keyring)
         after = without_retired_keys(document)
         with self._station.rows.write() as transaction:
-            if not transaction.hold_rotation(self._keyring, self._row.fence):
+            if not transaction.hold_rotation(self._row):
                 raise self._lost()
             _total, by_key = transaction.sealed_numbers(self._keyring)
             if by_key.keys() - {self._row.new_key}:
                 return False
             store(transaction, document, after, self._station.clock())
-            transaction.delete_rotation(self._keyring, fence=self._row.fence)
+            transaction.delete_rotation(self._row)
             self._audit(transaction, "keyring.rotate", {"state": "retired", "key": self._row.new_key})
         self._station.remember(after)
         return True

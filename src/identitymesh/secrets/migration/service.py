@@ -182,7 +182,7 @@ class Migrations:
         work = Work(self._sides(source, target), row, self._actor, self._clock, progress)
         with self._rows.write() as transaction:
             if found is not None:
-                if not transaction.move_migration(row, fence=found.fence):
+                if not transaction.move_migration(row, before=found):
                     raise lost(found)
             elif transaction.insert_migration(row):
                 work.audit(transaction, "begin")

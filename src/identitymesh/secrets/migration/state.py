@@ -96,11 +96,14 @@ class MigrationTransaction(RotationTransaction, MigrationView, Protocol):
     def insert_migration(self, row: MigrationRow) -> bool:
         """False when there is one."""
 
-    def move_migration(self, row: MigrationRow, *, fence: int) -> bool:
-        """Compare-and-set on the fence; the count of fallbacks stays as it is stored."""
+    def move_migration(self, row: MigrationRow, *, before: MigrationRow) -> bool:
+        """False when the stored one is not ``before``: another migration, another's, or a step further.
 
-    def delete_migration(self, *, fence: int) -> bool:
-        """With all its items."""
+        The count of fallbacks stays as it is stored.
+        """
+
+    def delete_migration(self, row: MigrationRow) -> bool:
+        """With all its items; False as above."""
 
     def put_items(self, rows: Iterable[ItemRow]) -> None:
         """Insert or replace."""
@@ -109,9 +112,6 @@ class MigrationTransaction(RotationTransaction, MigrationView, Protocol):
 
     def unverify_items(self) -> None:
         """All of them are to be compared once more."""
-
-    def lock_ledger_whole(self) -> None:
-        """Nobody else changes the ledger until the end of the transaction."""
 
     def set_draining(self, source: str | None) -> None:
         """Which provider is asked when the active one has not what the ledger names."""

@@ -107,7 +107,7 @@ class Work:
         finally:
             try:
                 with self._rows.write() as transaction:
-                    transaction.move_migration(replace(self.row, until=self._clock()), fence=self.row.fence)
+                    transaction.move_migration(replace(self.row, until=self._clock()), before=self.row)
             except MeshError:
                 pass  # then the lease ends by itself
 
@@ -305,7 +305,7 @@ class Work:
             done += len(batch)
         self._progress("deleting", provider.name, done, total)
         with self._rows.write() as transaction:
-            if not transaction.delete_migration(fence=self.row.fence):
+            if not transaction.delete_migration(self.row):
                 raise lost(self.row)
             self.audit(transaction, "done", deleted=total)
 
@@ -338,7 +338,7 @@ class Work:
     def _move(self, transaction: MigrationTransaction, state: str) -> None:
         now = self._clock()
         moved = replace(self.row, state=state, changed=now, until=now + LEASE)
-        if not transaction.move_migration(moved, fence=self.row.fence):
+        if not transaction.move_migration(moved, before=self.row):
             raise lost(self.row)
         self.row = moved
 

@@ -104,7 +104,8 @@ class _Put:
     def record(self, transaction: SecretTransaction) -> str:
         # The number is part of what is sealed, so sealing waits for it: computation only, nothing is waited for.
         key = self.session.open(self.keyring).primary()
-        number = max((number for _ref, number in transaction.version_numbers([self.ref])), default=0) + 1
+        # While a migration knows a number it is not given again, even if its secret was deleted: it is another value.
+        number = transaction.last_number(self.ref) + 1
         sealed = seal(self.value, key, Context(self.keyring, NAME, self.ref, number, self.expires))
         now = datetime.now(UTC)
         transaction.insert_sealed(SealedRow(self.ref, number, self.keyring, key.key_id, sealed, now, self.expires))
