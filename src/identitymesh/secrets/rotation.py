@@ -194,23 +194,34 @@ class Rotations:
         return switched
 
     def drop(self, rotation: RotationRow, reason: str, actor: str) -> None:
-        """Forget the pending version. The caller knows that it is not valid at any server."""
+        """Forget the pending version. The caller knows that it is not valid at any server.
+
+        Raises:
+            KeyringConflict: another command carried the rotation on, or secrets moved; the pending version is kept.
+            ProviderError: it is forgotten, but a vault keeps the version, unused, until ``secrets retire REF``.
+        """
         provider, known = self._provider(rotation.ref)
         restored = self._restored(provider, known) if known is not None and provider.remote else None
-        retired = provider.retire(SecretReference(rotation.ref), [rotation.new_version])
+        gone = [rotation.new_version]
+        retired = None if provider.remote else provider.retire(SecretReference(rotation.ref), gone)
         with self._rows.write() as transaction:
             row = transaction.lock_ledger(rotation.ref)
             _still(transaction, rotation)
             assert_provider(transaction, known.keyring if known else CONNECTORS, provider)
+            version = restored.record(transaction) if restored is not None else None
             if row is not None and row.pending_version == rotation.new_version:
                 row = replace(row, pending_version=None)
-                if restored is not None and known is not None and row.current_version == known.current_version:
-                    row = replace(row, current_version=restored.record(transaction))
+                if version is not None and known is not None and row.current_version == known.current_version:
+                    row, version = replace(row, current_version=version), None
                 transaction.put_ledger(row)
-            retired.record(transaction)
+            if retired is not None:
+                retired.record(transaction)
             transaction.delete_rotation(rotation.ref)
             payload = {"new": rotation.new_version, "reason": reason}
             transaction.audit([Record("secret.rotate-drop", rotation.ref, actor, payload=payload)])
+        if retired is None:
+            # Only now: what a vault destroyed does not come back, and before the commit others may switch to it.
+            provider.retire(SecretReference(rotation.ref), gone if version is None else [*gone, version])
 
     def _provider(self, ref: str) -> tuple[Provider, LedgerRow | None]:
         with self._rows.read() as view:
@@ -229,7 +240,10 @@ class Rotations:
         return [one for one in stored if one not in {*now, row.current_version, row.pending_version}]
 
     def _restored(self, provider: Provider, row: LedgerRow) -> Change | None:
-        """A vault calls the newest version current. So that its operators see the right one, it is set once more."""
+        """A vault calls the newest version current. So that its operators see the right one, it is set once more.
+
+        Nobody follows it before the ledger names it: another value may be stored in this moment.
+        """
         asked = wanted(replace(row, follow=PINNED))
         if asked is None:
             return None
@@ -239,7 +253,7 @@ class Rotations:
         held = provider.fetch([asked], here)[asked]
         if isinstance(held, SecretError):
             raise held
-        return provider.put(SecretReference(row.ref), held.open(), row.keyring, session)
+        return provider.put(SecretReference(row.ref), held.open(), row.keyring, session, pending=True)
 
     def retire(self, ref: SecretReference | None, actor: str) -> Sequence[Retired]:
         """Destroy old versions: of this ref now, or (``None``) of all whose time has come.
