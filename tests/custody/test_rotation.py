@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from psycopg import sql
 
 from identitymesh import composition
-from identitymesh.errors import ConnectorError
+from identitymesh.errors import ConnectorError, ExitCode, LeaseLost
+from identitymesh.lease import Lease
 from tests.custody.conftest import CONNECTOR, Home
 from tests.custody.killed import Ended, program
 from tests.kill_points import points
@@ -202,6 +204,62 @@ def kill_after_alter(home: Home, hr: Hr) -> None:
         patched.setattr(Facade, "change_password", dies)
         assert home("secrets", "rotate", REF, "--at-server", stdin=NEW).code == 130
     assert hr.accepts(NEW)
+
+
+def during_the_change(home: Home, happens: Callable[[], object]) -> None:
+    """Once, when everything is ready and the server is about to be told."""
+    from identitymesh.connectors.facade import Facade
+
+    change, once = Facade.change_password, [happens]
+
+    def late(self: Facade, name: str, new: object) -> None:
+        if once:
+            once.pop()()
+        change(self, name, new)  # type: ignore[arg-type]
+
+    home.monkeypatch.setattr(Facade, "change_password", late)
+
+
+@pytest.mark.parametrize("other", ["--abandon", "--at-server"])
+def test_what_one_command_sets_at_the_server_no_other_one_gives_up(home: Home, hr: Hr, other: str) -> None:
+    ready(home, hr)
+    seen: list[tuple[int, str]] = []
+
+    def another() -> None:
+        answer = home("secrets", "rotate", REF, other, stdin=NEW)
+        seen.append((answer.code, answer.err))
+
+    during_the_change(home, another)
+    rotated = home("secrets", "rotate", REF, "--at-server", stdin=NEW)
+    assert hr.accepts(current(home))
+    assert (rotated.code, current(home)) == (0, NEW)
+    ((code, said),) = seen
+    assert code == ExitCode.BUSY
+    assert f"{REF}: another command is rotating it" in " ".join(said.split())
+    assert home.sql("SELECT name FROM lease WHERE name LIKE 'rotate:%'") == []
+
+
+def test_who_lost_the_lease_tells_the_server_nothing(embedded: Home, hr: Hr) -> None:
+    ready(embedded, hr)
+    with embedded.monkeypatch.context() as patched:
+        patched.setattr(Lease, "assert_live", lost)
+        answer = embedded("secrets", "rotate", REF, "--at-server", "--json", stdin=NEW)
+    assert answer.error["code"] == "lease-lost"
+    assert hr.accepts(OLD)
+    assert embedded.ok("secrets", "rotate", REF, "--json").document["resumed"]
+    assert hr.accepts(current(embedded))
+    assert current(embedded) == NEW
+
+
+def lost(self: Lease) -> None:
+    raise LeaseLost(f"this run could not renew its lease on {self.name} in time", hint="Run it again.")
+
+
+def test_a_rotation_whose_holder_was_taken_over_leaves_the_other_ones_lease(embedded: Home, hr: Hr) -> None:
+    ready(embedded, hr)
+    during_the_change(embedded, lambda: embedded.sql("UPDATE lease SET fence = fence + 1"))
+    embedded("secrets", "rotate", REF, "--at-server", stdin=NEW)
+    assert len(embedded.sql("SELECT name FROM lease WHERE name LIKE 'rotate:%'")) == 1
 
 
 def test_what_the_server_was_told_is_set_back_when_another_connector_refuses_it(home: Home, hr: Hr) -> None:

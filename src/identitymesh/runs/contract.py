@@ -162,7 +162,10 @@ class MeshStore(Protocol):
 
 
 class LeaseStore(Protocol):
-    """Leases by name: ``mesh``, ``run:ID``, ``export:CONNECTOR``. ``seconds``: how long one lives unrenewed."""
+    """Leases by name: ``mesh``, ``run:ID``, ``export:CONNECTOR``, ``rotate:DIGEST``.
+
+    ``seconds``: how long one lives unrenewed.
+    """
 
     seconds: float
 

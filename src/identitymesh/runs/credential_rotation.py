@@ -6,25 +6,31 @@ which: the same command probes both and carries on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 
 from identitymesh.connectors.contract import ChangePasswordOp, CredentialSource, TestOp
 from identitymesh.connectors.facade import Facade, open_facade
 from identitymesh.definition.reading import ConnectorDefinition
 from identitymesh.errors import (
+    Busy,
     ConnectionLost,
     ConnectorError,
+    MeshError,
     NotFound,
     RotationRefused,
     RotationUnfinished,
     TimedOut,
     UsageError,
 )
+from identitymesh.lease import Lease
 from identitymesh.redaction import Secret
 from identitymesh.runs.cycle import Parts, needs
 from identitymesh.runs.definitions import Definitions
+from identitymesh.runs.keeping import kept
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rotation import CHANGING, Retired, RotationRow, Rotations
 
@@ -83,8 +89,15 @@ class CredentialRotation:
         Raises:
             RotationRefused: the new value is not accepted; the old one is in use, at the server too.
             RotationUnfinished: a system did not answer; both versions are kept, the same command carries on.
+            Busy: another command rotates it, or gives its rotation up.
             SecretMissing, SecretRefused, UsageError: nothing was changed.
         """
+        with self._held(ref) as lease:
+            return self._rotate(ref, ask, lease, at_server=at_server, retire_days=retire_days)
+
+    def _rotate(
+        self, ref: SecretReference, ask: Callable[[], Secret], lease: Lease, *, at_server: bool, retire_days: int
+    ) -> RotationReport:
         users = self._users(ref)
         rotation = self.find(ref)
         resumed = rotation is not None
@@ -94,9 +107,9 @@ class CredentialRotation:
             actor = self._parts.actor
             rotation = self._rotations.begin(ref, ask(), at_server=at_server, retire_days=retire_days, actor=actor)
         if rotation.at_server:
-            rotation = self._at_server(ref, rotation, users)
+            rotation = self._at_server(ref, rotation, users, lease)
         probes = [self._probe(one, ref, rotation.new_version) for one in users]
-        self._decide(ref, rotation, users, probes)
+        self._decide(ref, rotation, users, probes, lease)
         done = self._rotations.switch(rotation, self._parts.actor)
         told = {one.connector: one.summary for one in probes}
         return RotationReport(
@@ -109,14 +122,33 @@ class CredentialRotation:
         Raises:
             UsageError: none is open.
             RotationRefused: the server has the new value; dropping it would lock everybody out.
+            Busy: another command rotates it.
         """
-        rotation = self.find(ref)
-        if rotation is None:
-            raise UsageError(f"{ref}: no rotation is open", hint=f"See: identitymesh secrets show {ref}")
-        if rotation.state == CHANGING:
-            current, _pending = self._parts.secrets.versions([ref.text])[ref.text]
-            self._back(ref, rotation, self._users(ref), current or rotation.old_version)
-        self._rotations.drop(rotation, "abandoned", self._parts.actor)
+        with self._held(ref) as lease:
+            rotation = self.find(ref)
+            if rotation is None:
+                raise UsageError(f"{ref}: no rotation is open", hint=f"See: identitymesh secrets show {ref}")
+            if rotation.state == CHANGING:
+                current, _pending = self._parts.secrets.versions([ref.text])[ref.text]
+                self._back(ref, rotation, self._users(ref), current or rotation.old_version, lease)
+            self._rotations.drop(rotation, "abandoned", self._parts.actor)
+
+    @contextmanager
+    def _held(self, ref: SecretReference) -> Iterator[Lease]:
+        """One command at a time says at the server what is valid there: what another drops it must not set."""
+        leases = self._parts.leases
+        name = f"rotate:{sha256(ref.text.encode()).hexdigest()}"  # a reference may be too long for the name of a lease
+        try:
+            lease = leases.acquire(name, "secrets rotate")
+        except Busy as busy:
+            raise Busy(f"{ref}: another command is rotating it: {busy}", hint=busy.hint) from None
+        with kept(leases, lease):
+            try:
+                yield lease
+            finally:
+                with suppress(MeshError):  # a row too many is no reason to fail
+                    leases.renew(lease)  # if another command took it over it is that one's to forget
+                    leases.forget(name)
 
     # -- which connectors ---------------------------------------------------------
 
@@ -146,7 +178,7 @@ class CredentialRotation:
     # -- at the server ------------------------------------------------------------
 
     def _at_server(
-        self, ref: SecretReference, rotation: RotationRow, users: Sequence[ConnectorDefinition]
+        self, ref: SecretReference, rotation: RotationRow, users: Sequence[ConnectorDefinition], lease: Lease
     ) -> RotationRow:
         """Make the pending version the one that is valid there; after a crash find out whether it is already."""
         changer = self._changer(ref, users)
@@ -170,28 +202,36 @@ class CredentialRotation:
             )
         rotation = self._rotations.changing(rotation, self._parts.actor)
         try:
-            self._change(changer, ref, login=rotation.old_version, to=rotation.new_version)
+            self._change(changer, ref, lease, login=rotation.old_version, to=rotation.new_version)
         except (ConnectionLost, TimedOut):
             pass  # it may have been done: the probes find out
         except ConnectorError as error:
             self._refused(ref, rotation, f"{changer.name} could not set it: {error}")
         return rotation
 
-    def _change(self, connector: ConnectorDefinition, ref: SecretReference, *, login: str, to: str) -> None:
+    def _change(
+        self, connector: ConnectorDefinition, ref: SecretReference, lease: Lease, *, login: str, to: str
+    ) -> None:
         field = next(name for name, used in connector.secrets.items() if used == ref)
         new = self._open(connector, field, to)
         with self._facade(connector, self._source(connector, ref, login)) as facade:
+            lease.assert_live()
             facade.change_password(field, new)
 
     def _back(
-        self, ref: SecretReference, rotation: RotationRow, users: Sequence[ConnectorDefinition], version: str
+        self,
+        ref: SecretReference,
+        rotation: RotationRow,
+        users: Sequence[ConnectorDefinition],
+        version: str,
+        lease: Lease,
     ) -> None:
         """Make sure that ``version`` is valid at the server again."""
         changer = self._changer(ref, users)
         if self._probe(changer, ref, version).error is None:
             return
         try:
-            self._change(changer, ref, login=rotation.new_version, to=version)
+            self._change(changer, ref, lease, login=rotation.new_version, to=version)
         except ConnectorError as error:
             raise RotationUnfinished(
                 f"{ref}: the old value could not be set at {changer.name} again: {error}; both are kept",
@@ -212,6 +252,7 @@ class CredentialRotation:
         rotation: RotationRow,
         users: Sequence[ConnectorDefinition],
         probes: Sequence[_Probe],
+        lease: Lease,
     ) -> None:
         """Nothing, if everybody accepts the new value; else back to the old one.
 
@@ -224,7 +265,7 @@ class CredentialRotation:
             self._assert_certain(ref, probes)
             return
         if rotation.state == CHANGING:
-            self._back(ref, rotation, users, rotation.old_version)
+            self._back(ref, rotation, users, rotation.old_version, lease)
         self._refused(ref, rotation, "; ".join(f"{one.connector}: {one.error}" for one in refused))
 
     def _refused(self, ref: SecretReference, rotation: RotationRow, why: str) -> None:
