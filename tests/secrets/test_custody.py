@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
@@ -25,14 +26,15 @@ from identitymesh.errors import (
     UsageError,
 )
 from identitymesh.redaction import Secret
-from identitymesh.secrets.age import new_identity, seal_document
-from identitymesh.secrets.custody import adding, removing, rotation
+from identitymesh.secrets import opentest
+from identitymesh.secrets.age import new_identity, recipient_of, seal_document
+from identitymesh.secrets.custody import adding, joining, removing, rotation
 from identitymesh.secrets.custody.changes import check_removal
 from identitymesh.secrets.custody.rotation import rotate
 from identitymesh.secrets.custody.service import KeyCustody
 from identitymesh.secrets.custody.station import Station
 from identitymesh.secrets.custody.status import Status, TrialResult
-from identitymesh.secrets.keyring import CONNECTORS, KEYRINGS, Document, KeyState
+from identitymesh.secrets.keyring import CONNECTORS, KEYRINGS, Document, KeyState, SlotState
 from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import parse
 from identitymesh.secrets.rows import RotationRow, SealedRow
@@ -194,6 +196,61 @@ def test_two_who_add_at_once_both_succeed(mesh: Installation, monkeypatch: pytes
     monkeypatch.setattr(adding, "_store_pending", slow)
     first.add("passphrase", ["connectors"], "two", silent)
     assert {"passphrase one", "passphrase two"} <= set(slots(first.status()))
+
+
+def test_a_slot_that_came_into_use_meanwhile_is_not_taken_for_one_that_was_left(
+    mesh: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove, guard = adding.prove, adding.guard
+    steps: list[str] = []
+
+    def second_begins(*arguments: Any) -> None:
+        if not steps:
+            steps.append("begun")
+            keys(mesh).add("passphrase", ["connectors"], "mine", silent)
+        prove(*arguments)
+
+    def first_ends(*arguments: Any) -> Any:
+        if steps == ["begun"]:
+            steps.append("ended")
+            (slot,) = [one for one in station(mesh).open("connectors").slots if one.label == "mine"]
+            adding.store_active(station(mesh), station(mesh).open("connectors"), [slot.id])
+        return guard(*arguments)
+
+    monkeypatch.setattr(adding, "prove", second_begins)
+    monkeypatch.setattr(adding, "guard", first_ends)
+    keys(mesh).add("passphrase", ["connectors"], "mine", silent)
+    active = [one for one in station(mesh).open("connectors").slots if one.label == "mine"]
+    assert steps == ["begun", "ended"]
+    assert [one.state for one in active] == [SlotState.ACTIVE, SlotState.ACTIVE]
+
+
+def test_a_slot_that_was_removed_before_it_came_into_use_is_not_said_to_be_there(
+    mesh: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove = adding.prove
+
+    def then_removed(*arguments: Any) -> None:
+        prove(*arguments)
+        keys(mesh).remove("mine", [])
+
+    monkeypatch.setattr(adding, "prove", then_removed)
+    with pytest.raises(KeyringBroken, match="the new slot was removed before it came into use"):
+        keys(mesh).add("passphrase", ["connectors"], "mine", silent)
+
+
+def test_a_host_whose_slot_was_removed_while_it_joined_is_told(
+    mesh: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven = opentest.open_in_fresh_process
+
+    def then_removed(*arguments: Any) -> None:
+        proven(*arguments)
+        keys(mesh).remove("another", [])
+
+    monkeypatch.setattr(joining, "open_in_fresh_process", then_removed)
+    with pytest.raises(KeyringBroken, match="the slot of this host was removed before it came into use"):
+        join(mesh, tmp_path / "another", "another")
 
 
 @pytest.mark.parametrize(
@@ -373,6 +430,24 @@ def test_when_the_new_recovery_key_cannot_be_shown_nothing_changes(mesh: Install
     with pytest.raises(BrokenPipeError):
         keys(mesh).replace_recovery(announce)
     assert mesh.sql("SELECT * FROM keyring ORDER BY name") == before
+
+
+def test_of_two_who_replace_the_recovery_key_at_once_one_key_stays(
+    mesh: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven = opentest.open_in_fresh_process
+    shown: list[removing.NewRecovery] = []
+
+    def slowly(*arguments: Any) -> None:
+        proven(*arguments)
+        monkeypatch.setattr(removing, "open_in_fresh_process", proven)
+        keys(mesh).replace_recovery(shown.append)
+
+    monkeypatch.setattr(removing, "open_in_fresh_process", slowly)
+    keys(mesh).replace_recovery(shown.append)
+    for name in KEYRINGS:
+        left = [one.recipient for one in station(mesh).open(name).slots if one.type == "recovery"]
+        assert left == [recipient_of(shown[0].recovery_key)]
 
 
 def test_a_replacement_that_was_interrupted_makes_no_second_key(

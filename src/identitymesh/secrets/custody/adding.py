@@ -163,7 +163,16 @@ def prove(station: Station, document: Document, slot_ids: Sequence[str], typed: 
 
 
 def store_active(station: Station, before: Document, slot_ids: Sequence[str]) -> Document:
-    """These slots are active from now on."""
+    """These slots are active from now on.
+
+    Raises:
+        KeyringBroken: one was removed meanwhile.
+    """
+    if set(slot_ids) - {slot.id for slot in before.slots}:
+        raise KeyringBroken(
+            f"keyring {before.keyring}: the new slot was removed before it came into use",
+            hint="It opens nothing. See what there is: identitymesh keys status",
+        )
     if all(slot.state is SlotState.ACTIVE for slot in before.slots if slot.id in slot_ids):
         return before
     after = with_active_slots(before, slot_ids)

@@ -17,8 +17,8 @@ LEAST_ACTIVE: Final = 2
 
 
 def with_slot(document: Document, slot: Slot, instead_of: Collection[str] = ()) -> Document:
-    """One slot more; ``instead_of`` are slots that never came into use."""
-    kept = tuple(one for one in document.slots if one.id not in instead_of)
+    """One slot more; ``instead_of`` are slots that never came into use, as far as they have not by now."""
+    kept = tuple(one for one in document.slots if one.id not in instead_of or one.state is SlotState.ACTIVE)
     return replace(document, slots=(*kept, slot), generation=document.generation + 1)
 
 

@@ -217,6 +217,11 @@ class Joining:
         now = station.clock()
         with station.rows.write() as transaction:
             after = before
+            if all(slot.id != slot_id for slot in before.slots):
+                raise KeyringBroken(
+                    f"keyring {name}: the slot of this host was removed before it came into use",
+                    hint="This host opens nothing with it. Run the same command again.",
+                )
             if any(slot.id == slot_id and slot.state is SlotState.PENDING for slot in before.slots):
                 after = with_active_slots(before, [slot_id])
                 store(transaction, before, after, now)

@@ -75,9 +75,7 @@ def remove_slots(
     if not chosen:
         raise UsageError(f"no keyring has a slot {wanted!r}", hint="See them: identitymesh keys status")
     gone = {name: [slot.id for slot in slots] for name, slots in chosen.items()}
-    own = {name: _check(station, documents[name], ids) for name, ids in gone.items()}
-    again(lambda: _renew(station, gone, REMOVED, wanted))
-    for name, rows in own.items():
+    for name, rows in again(lambda: _remove(station, gone, wanted)).items():
         _take_away(station, name, rows)
     return RemovedSlots(chosen, [rotate(station, name, progress) for name in chosen])
 
@@ -146,6 +144,15 @@ def _check(station: Station, document: Document, ids: Sequence[str]) -> Sequence
     return [row for row in rows if row.id in ids and (row.id in listed or row.id in ways)]
 
 
+def _remove(station: Station, gone: Mapping[str, Sequence[str]], wanted: str) -> Mapping[str, Sequence[SlotRow]]:
+    """Check and remove by the same documents; answers which of the slots are kept on this host."""
+    befores = [station.open(name) for name in gone]
+    own = {before.keyring: _check(station, before, gone[before.keyring]) for before in befores}
+    afters = [renewed(before, gone[before.keyring], station.moment()) for before in befores]
+    _store_renewed(station, list(zip(befores, afters, strict=True)), REMOVED, wanted)
+    return own
+
+
 def _take_away(station: Station, keyring: str, rows: Sequence[SlotRow]) -> None:
     """What lies on this host for slots that are gone."""
     for row in rows:
@@ -154,42 +161,39 @@ def _take_away(station: Station, keyring: str, rows: Sequence[SlotRow]) -> None:
 
 
 def _replace(station: Station, identity: Secret, recipient: str) -> None:
-    """The very bytes that are stored are proven first, as at ``init``: the new slot is active in them."""
+    """What is stored is proven first, as at ``init``: the new slot is active in it."""
     moment = station.moment()
     new = Slot(str(uuid.uuid4()), RECOVERY, "", SlotState.ACTIVE, recipient, moment)
-    gone: dict[str, Sequence[str]] = {}
+    changes: list[tuple[Document, Document]] = []
     proofs: list[tuple[Attempt, Document]] = []
     for name in KEYRINGS:
         before = station.open(name)
-        gone[name] = [slot.id for slot in before.slots if slot.type == RECOVERY]
-        after = renewed(before, gone[name], moment, (new,))
+        after = renewed(before, [slot.id for slot in before.slots if slot.type == RECOVERY], moment, (new,))
+        changes.append((before, after))
         place = Place(station.host, name, identity, new.id)
         proofs.append((Attempt(RECOVERY, seal_document(after), place), after))
     open_in_fresh_process(proofs)
-    _renew(station, gone, REPLACED, new.id, (new,))
+    _store_renewed(station, changes, REPLACED, new.id)
 
 
-def _renew(
-    station: Station,
-    gone: Mapping[str, Sequence[str]],
-    reason: str,
-    subject: str,
-    added: tuple[Slot, ...] = (),
-) -> None:
-    """All keyrings concerned, in one transaction."""
-    befores = [station.open(name) for name in gone]
-    afters = [renewed(before, gone[before.keyring], station.moment(), added) for before in befores]
+def _store_renewed(station: Station, changes: Sequence[tuple[Document, Document]], reason: str, subject: str) -> None:
+    """All keyrings concerned, each as it was and as it becomes, in one transaction.
+
+    Raises:
+        KeyringConflict: one is no more what it was.
+    """
     with station.rows.write() as transaction:
-        for before, after in zip(befores, afters, strict=True):
+        for before, after in changes:
             store(transaction, before, after, station.clock())
             _audiences_follow(transaction, before, after)
             if not transaction.insert_rotation(new_rotation(station, after, RESEAL, reason, subject)):
                 raise KeyringConflict(
                     f"keyring {after.keyring}: somebody rotates its keys just now", hint="Run the command again."
                 )
-            payload = {"gone": list(gone[after.keyring]), "reason": reason, "generation": after.generation}
+            gone = [slot.id for slot in before.slots if slot not in after.slots]
+            payload = {"gone": gone, "reason": reason, "generation": after.generation}
             transaction.audit([Record("keyring.slot.remove", after.keyring, station.actor, payload=payload)])
-    for after in afters:
+    for _before, after in changes:
         station.remember(after)
 
 
