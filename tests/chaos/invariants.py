@@ -141,7 +141,9 @@ def _replay(estate: Estate, begun: Morning, told: list[tuple[str, dict[str, Any]
         images[place] = None if action == "account.delete" else image
     now = {place: image for place, image in _images(estate, "known").items() if image is not None}
     replayed = {place: image for place, image in images.items() if image is not None}
-    assert replayed == now, "the audit does not lead to what is known"
+    places = replayed.keys() | now.keys()
+    wrong = {one: (replayed.get(one), now.get(one)) for one in places if replayed.get(one) != now.get(one)}
+    assert not wrong, f"the audit does not lead to what is known: {wrong}"
 
 
 def check_passwords(estate: Estate) -> None:
