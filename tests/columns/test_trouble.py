@@ -13,10 +13,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from identitymesh.columns import EncryptedColumn, service
+from identitymesh.columns import EncryptedColumn, EncryptedSetting, rewriting, service, sweeping
 from identitymesh.columns.keys import create_key, load_key
 from identitymesh.columns.opening import open_plan
+from identitymesh.columns.places import State
 from identitymesh.columns.postgresql_columns import PostgresColumn
+from identitymesh.columns.rows import KeyValueRow
 from identitymesh.columns.sqlite import SqliteColumn
 from identitymesh.errors import (
     ColumnKeyMissing,
@@ -238,6 +240,96 @@ def test_a_row_that_changes_while_it_is_rotated_or_upgraded_keeps_the_newer_valu
     between(monkeypatch, app, change)
     service.upgrade(app.plan)
     assert opened(app) == WRITTEN | {1: "NEWER"}
+
+
+def before_the_drop(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
+    """Once, after everything was decrypted and before the encrypted values go."""
+    real = rewriting.drop
+    done: list[bool] = []
+
+    def drop(*arguments: Any) -> None:
+        if not done:
+            done.append(True)
+            action()
+        real(*arguments)
+
+    monkeypatch.setattr(rewriting, "drop", drop)
+
+
+def test_an_encrypted_value_that_is_written_after_its_place_was_decrypted_is_not_dropped(
+    app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.fill()
+    app.encrypt(drop_plaintext=True)
+    monkeypatch.setattr(sweeping, "FIRST_BATCH", 2)
+    monkeypatch.setattr(sweeping, "LARGEST_BATCH", 2)
+    writer = EncryptedColumn("users.totp_secret", app.key)
+
+    def change() -> None:
+        cells = list(writer.write("NEWER").values())
+        app.execute("UPDATE users SET totp_secret_encrypted = ?, totp_secret_nonce = ? WHERE id = 6", cells)
+
+    before_the_drop(monkeypatch, change)
+    with pytest.raises(ColumnsUnfinished, match=r"users\.totp_secret: encrypted values are being written") as raised:
+        service.decrypt(app.plan, drop_encrypted=True)
+
+    assert "write plain values again" in raised.value.hint
+    assert opened(app) == WRITTEN | {6: "NEWER"}
+    service.decrypt(app.plan, drop_encrypted=True)
+    assert app.columns() == {"id", "name", "totp_secret"}
+    plain = dict(app.execute("SELECT id, totp_secret FROM users"))
+    assert {number: seed for number, seed in plain.items() if seed} == WRITTEN | {6: "NEWER"}
+
+
+@pytest.mark.parametrize("before", ["", "stored"])
+def test_encrypted_values_of_all_places_go_or_none(
+    app: Application, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    app.fill()
+    app.execute("CREATE TABLE config (name TEXT PRIMARY KEY, value TEXT)")
+    if before:
+        app.execute("INSERT INTO config VALUES ('smtp', ?)", (before,))
+    app.places.append({"row": "smtp", "table": "config", "key_column": "name", "value_column": "value"})
+    service.encrypt(app.plan, drop_plaintext=True)
+    newer = EncryptedSetting("config", "smtp", app.key).write("NEWER")
+
+    def change() -> None:
+        app.execute("DELETE FROM config")
+        for name, value in newer.items():
+            app.execute("INSERT INTO config VALUES (?, ?)", (name, value))
+
+    before_the_drop(monkeypatch, change)
+    with pytest.raises(ColumnsUnfinished, match=r"config\[smtp\]: encrypted values are being written"):
+        service.decrypt(app.plan, drop_encrypted=True)
+
+    assert opened(app) == WRITTEN
+    assert dict(app.execute("SELECT name, value FROM config WHERE name <> 'smtp'")) == newer
+    service.decrypt(app.plan, drop_encrypted=True)
+    assert app.columns() == {"id", "name", "totp_secret"}
+    assert app.execute("SELECT name, value FROM config") == [("smtp", "NEWER")]
+
+
+def test_nobody_writes_a_key_value_table_while_its_encrypted_rows_go(
+    pg: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pg.execute("CREATE TABLE config (name TEXT PRIMARY KEY, value TEXT)")
+    pg.execute("INSERT INTO config VALUES ('smtp', 'stored')")
+    pg.places[:] = [{"row": "smtp", "table": "config", "key_column": "name", "value_column": "value"}]
+    pg.encrypt(drop_plaintext=True)
+    real, tried = KeyValueRow.drop_cells, []
+
+    def drop_cells(self: KeyValueRow, state: State) -> None:
+        assert pg.database is not None
+        with pg.database.connect() as connection:
+            connection.execute("SET lock_timeout = '100ms'")
+            tried.append(connection.execute("SELECT value FROM config").fetchall())
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                connection.execute("INSERT INTO config VALUES ('smtp_other', 'x')")
+        real(self, state)
+
+    monkeypatch.setattr(KeyValueRow, "drop_cells", drop_cells)
+    service.decrypt(pg.plan, drop_encrypted=True)
+    assert len(tried) == 1, "reading goes on"
 
 
 def test_beside_a_writer_that_never_rests(pg: Application) -> None:

@@ -237,9 +237,9 @@ class PostgresColumn:
         bounds = [None, *(sample[len(sample) * number // count] for number in range(1, count) if sample), None]
         return list(pairwise(bounds))
 
-    def take(self, which: Which, limit: int) -> list[Row]:
-        statement, parameters = self._select(which)
-        return self._read(f"{statement} LIMIT {limit:d} FOR UPDATE", parameters, own=True, few=which is Which.PENDING)
+    def take(self, which: Which, limit: int, *, after: Position | None = None) -> list[Row]:
+        statement, parameters = self._select(which, after)
+        return self._read(f"{statement} LIMIT {limit:d}", parameters, own=True, few=which is Which.PENDING)
 
     def _read(self, statement: str, parameters: Sequence[Any], *, own: bool = False, few: bool = False) -> list[Row]:
         session = self._session

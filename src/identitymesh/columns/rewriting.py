@@ -7,6 +7,7 @@ command goes on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,7 +16,7 @@ from identitymesh.columns.formats import Cipher, Format
 from identitymesh.columns.places import Change, ColumnPlace, Row, State
 from identitymesh.columns.report import PlaceReport
 from identitymesh.columns.session import Session, Target, Which, save_state
-from identitymesh.columns.sweeping import Passed, Progress, Work, from_the_start, silent, sweep
+from identitymesh.columns.sweeping import Passed, Progress, Work, from_the_start, silent, sweep, taken
 from identitymesh.errors import ColumnBroken, ColumnsUnfinished, ColumnValueRefused
 from identitymesh.redaction import Secret
 
@@ -61,6 +62,33 @@ def decrypt(target: Target, cipher: Cipher, state: State, report: PlaceReport, p
 
     _until_nothing_changes(target, Which.ENCRYPTED, work, state=state, report=report, progress=progress)
     return _reseen(target, cipher, from_the_start(state, DECRYPTED))
+
+
+def drop(session: Session, places: Sequence[tuple[Target, Cipher, State]]) -> None:
+    """After decrypting, with every table locked: encrypted values go, all or none.
+
+    Raises:
+        ColumnsUnfinished: an application wrote an encrypted value after its place was decrypted.
+    """
+    with session.transaction():
+        for target, _cipher, _state in places:
+            target.lock()
+        for target, cipher, state in places:
+            for rows in taken(target, Which.ENCRYPTED):
+                if not all(_is_plain(cipher, row) for row in rows):
+                    raise ColumnsUnfinished(
+                        f"{target.place.name}: encrypted values are being written right now; none was dropped",
+                        hint="Let the applications write plain values again, then run the same command again.",
+                    )
+            target.drop_cells(state)
+
+
+def _is_plain(cipher: Cipher, row: Row) -> bool:
+    """Whether the plain value is what the encrypted one holds."""
+    try:
+        return row.cell is not None and cipher.open(row.key, row.cell) == row.plain
+    except ColumnBroken:
+        return False
 
 
 def rotate(

@@ -77,12 +77,12 @@ class KeyValueRow:
         del limit, until  # it has one row
         return [] if after is not None else self._chosen(which, self._row(self._read()))
 
+    def take(self, which: Which, limit: int, *, after: Position | None = None) -> list[Row]:
+        return self.scan(which, after, limit)
+
     def parts(self, count: int) -> list[Part]:
         del count
         return [WHOLE]
-
-    def take(self, which: Which, limit: int) -> list[Row]:  # noqa: ARG002 - it has one row
-        return self._chosen(which, self._row(self._read(locked=True)))
 
     @staticmethod
     def _chosen(which: Which, row: Row) -> list[Row]:
@@ -135,7 +135,9 @@ class KeyValueRow:
             )
 
     def lock(self) -> None:
-        self._read(locked=True)
+        """The table, since an encrypted value may be a row that is not there yet. SQLite's writer has the file."""
+        if self._session.dialect == "postgresql":
+            self._session.execute(f"LOCK TABLE {self._table} IN SHARE ROW EXCLUSIVE MODE")
 
     def drop_plain(self, state: State) -> None:
         self._put(self._place.row, None)

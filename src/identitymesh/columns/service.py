@@ -221,7 +221,7 @@ def decrypt(plan: Plan, *, drop_encrypted: bool = False, report: Report = unwatc
     with _working(plan) as (work, structures):
         key = settle_key(work)
         states = work.states()
-        reports = []
+        reports, done = [], []
         for target in work.targets:
             name = target.place.name
             state = _known(states.get(name), target)
@@ -235,10 +235,12 @@ def decrypt(plan: Plan, *, drop_encrypted: bool = False, report: Report = unwatc
             now = rewriting.decrypt(target, cipher, state, found, _watch(report, "decrypting", target))
             if found.broken:
                 now = replace(now, step=state.step)
-            _keep(work, now, "decrypt", found)
+            done.append((target, cipher, _keep(work, now, "decrypt", found)))
             reports.append(found)
         if drop_encrypted:
-            _drop_cells(work, reports)
+            if not all(found.clean for found in reports):
+                raise ColumnsUnfinished("values that do not open would be lost; nothing was dropped")
+            rewriting.drop(work.session, done)
         session = work.session
         seconds = time.monotonic() - begun
         hints = after_decrypt(drop_encrypted)
@@ -252,16 +254,6 @@ def _known(state: State | None, target: Target) -> State:
             hint="Run `identitymesh columns encrypt` first; it takes over what another program encrypted.",
         )
     return state
-
-
-def _drop_cells(work: Work, reports: list[PlaceReport]) -> None:
-    if not all(found.clean for found in reports):
-        raise ColumnsUnfinished("values that do not open would be lost; nothing was dropped")
-    states = work.states()
-    for target in work.targets:
-        with work.session.transaction():
-            target.lock()
-            target.drop_cells(states[target.place.name])
 
 
 def rotate_key(plan: Plan, new_key: Path, *, report: Report = unwatched) -> Outcome:

@@ -113,12 +113,12 @@ class Target(Protocol):
         """Write those rows that are still as they were read; how many those were. Moves the state along."""
         ...
 
-    def take(self, which: Which, limit: int) -> list[Row]:
-        """Inside a transaction: rows that nobody else can change before it ends."""
-        ...
-
     def lock(self) -> None:
         """Inside a transaction: nobody else writes this place before it ends."""
+        ...
+
+    def take(self, which: Which, limit: int, *, after: Position | None = None) -> list[Row]:
+        """Inside the transaction that has the lock: rows as they stay until it ends."""
         ...
 
     def size(self) -> int:

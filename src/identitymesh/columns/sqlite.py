@@ -308,8 +308,8 @@ class SqliteColumn:
         del count
         return [WHOLE]
 
-    def take(self, which: Which, limit: int) -> list[Row]:
-        return self.scan(which, None, limit)
+    def take(self, which: Which, limit: int, *, after: Position | None = None) -> list[Row]:
+        return self.scan(which, after, limit)
 
     def _row(self, found: tuple[Any, ...]) -> Row:
         plain, kind, encrypted, nonce = found[:4]
