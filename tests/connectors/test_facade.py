@@ -35,6 +35,7 @@ from identitymesh.errors import (
     ObjectChanged,
     ObjectMissing,
     ObjectRefused,
+    PermissionDenied,
     SecretMissing,
     Throttled,
     TimedOut,
@@ -130,6 +131,10 @@ def write(opened: Facade) -> Any:
     return opened.write("user", "1", CHANGE, expected={"mail": "old"}, desired={"mail": "new"})
 
 
+def remove(opened: Facade) -> Any:
+    return opened.remove("user", "1", expected={"mail": "old"})
+
+
 class TestGuardedWrite:
     @pytest.mark.parametrize(
         ("script", "verdict", "calls"),
@@ -181,6 +186,29 @@ class TestGuardedWrite:
         assert facade(Scripted(OLD, ObjectMissing("x"))).remove("user", "1", expected=known).verdict is Verdict.DONE
         stale = facade(Scripted(NEW)).remove("user", "1", expected=known)
         assert (stale.verdict, stale.entry) == (Verdict.STALE, NEW)
+
+    @pytest.mark.parametrize("lost", [ConnectionLost("cut"), TimedOut("late"), TimeoutError("late")])
+    @pytest.mark.parametrize(
+        "then",
+        [Unreachable("down"), Throttled("busy", retry_after=61), CredentialRefused("no"), SecretMissing("gone")],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_an_answer_that_was_lost_stays_lost_whatever_keeps_the_next_try_from_looking(
+        self, lost: Exception, then: Exception
+    ) -> None:
+        for call in (write, remove):
+            with pytest.raises(ConnectionLost, match=r"no answer while .*, and then: ") as failed:
+                call(facade(Scripted(OLD, lost, *[then] * 4)))
+            assert failed.value.connector == "hr"
+
+    @pytest.mark.parametrize("answer", [PermissionDenied("no"), ObjectRefused("no")])
+    def test_but_an_answer_that_comes_later_is_one(self, answer: Exception) -> None:
+        with pytest.raises(type(answer)):
+            write(facade(Scripted(OLD, ConnectionLost("cut"), OLD, answer)))
+
+    def test_what_was_never_sent_is_not_lost(self) -> None:
+        with pytest.raises(Unreachable):
+            write(facade(Scripted(OLD, *[Unreachable("down")] * 4)))
 
 
 class TestRepeats:

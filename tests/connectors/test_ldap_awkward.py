@@ -14,7 +14,7 @@ from identitymesh.connectors.catalogue import kind
 from identitymesh.connectors.contract import Modification, Page
 from identitymesh.connectors.facade import Facade
 from identitymesh.connectors.kinds.ldap import delta, reading
-from identitymesh.connectors.kinds.ldap.ber import post_read
+from identitymesh.connectors.kinds.ldap.ber import POST_READ, post_read
 from identitymesh.connectors.kinds.ldap.session import Session
 from identitymesh.connectors.outcomes import Verdict
 from identitymesh.errors import (
@@ -26,6 +26,7 @@ from identitymesh.errors import (
     ObjectRefused,
     PermissionDenied,
     TimedOut,
+    Unreachable,
 )
 from identitymesh.model.attributes import Attributes, values_of
 from identitymesh.redaction import Secret
@@ -622,6 +623,34 @@ def test_an_answer_to_a_create_that_cannot_be_read_is_a_lost_one(
                 opened.create("user", new(branch, f"u{len(branch.entries())}"))
     assert len(opened.lookup("user", "uid", "u0")) == 1
     assert len(branch.entries()) == 5
+
+
+def test_what_was_carried_out_is_not_undone_by_a_failed_look_at_it(
+    branch: Branch, opened: Facade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server without the post-read control, which goes down between a change and the look at what became of it."""
+    made = opened.create("user", new(branch, "there"))
+    find, changed = Session.find, Session.change
+    down: list[bool] = []
+
+    def change_and_go_down(*given: Any, **more: Any) -> Any:
+        answer = changed(*given, **more)
+        down.append(True)
+        return answer
+
+    def unreachable_once(*given: Any, **more: Any) -> Any:
+        if down:
+            down.clear()
+            raise Unreachable("shutting down")
+        return find(*given, **more)
+
+    monkeypatch.setattr(Session, "offers", lambda _, control: control != POST_READ)
+    monkeypatch.setattr(Session, "change", change_and_go_down)
+    monkeypatch.setattr(Session, "find", unreachable_once)
+    with pytest.raises(ConnectionLost, match="carried out, and then: shutting down"):
+        opened.create("user", new(branch, "new"))
+    assert change(opened, made.key, {}, {"meshNote": "set"}).verdict is Verdict.DONE  # seen at the second look
+    assert len(opened.lookup("user", "uid", "new")) == 1
 
 
 def test_a_reconnect_opens_the_password_again(branch: Branch) -> None:

@@ -112,6 +112,15 @@ class TestBrokenAnswers:
                 opened.create("user", {"userName": "u1"})
             assert server.paths("POST") == ["/Users"]
 
+    def test_a_create_that_is_answered_but_cannot_be_read_is_not_sent_again(self) -> None:
+        created = Reply(201, headers={"Location": "https://elsewhere.test/Users/7"})
+        busy = Reply(429, headers={"Retry-After": "1"})
+        service = Service(quirks=[forever("POST", "/Users", created), forever("GET", "/Users/7", busy)])
+        with web_server(service) as server, scim(server) as opened:
+            with pytest.raises(ConnectionLost, match="a part of the change was carried out, and then: "):
+                opened.create("user", {"userName": "u1"})
+            assert server.paths("POST") == ["/Users"]
+
     def test_a_slow_answer_is_cut_off(self) -> None:
         service = Service(people(1), quirks=[forever("GET", "/Users/1", Reply(delay=3))])
         with web_server(service) as server, scim(server, timeout=0.3) as opened, pytest.raises(TimedOut):

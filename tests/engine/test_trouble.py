@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from identitymesh.connectors import patience
 from identitymesh.connectors.checking import MAX_KEY
@@ -180,6 +180,83 @@ def test_a_delete_whose_answer_was_lost_is_found_done(both: World) -> None:
     assert len(both.accounts()) == 4
     assert (report.state, report.row_count) == ("done", 0)
     assert operations(both.crm).count("delete") == 1
+
+
+class Silent:
+    """The answer to an update is lost, and after it the target cannot be reached."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def __call__(self, operation: str, _: str) -> None:
+        if operation == "update":
+            self._directory.after = None
+            self._directory.before = Trouble("get", lambda: Unreachable("down"))
+            raise lost()
+
+
+def told_of_updates(world: World) -> list[str]:
+    """Outcomes of changes of accounts, as the audit has them."""
+    with world.database.read() as connection:
+        query = text("SELECT outcome FROM audit WHERE action = 'account.update' ORDER BY sequence")
+        return list(connection.execute(query).scalars())
+
+
+@pytest.mark.parametrize("delta", [False, True])
+def test_a_change_whose_answer_was_lost_is_audited_although_the_target_then_went_away(both: World, delta: bool) -> None:
+    both.hire_many(3)
+    both.run()
+    both.change("p0001", last="New")
+    both.crm.after = Silent(both.crm)
+
+    report = both.run(delta=True)
+
+    assert ("crm", "p0001", "connection-lost") in issues(report)
+    assert both.accounts()["p0001"]["familyName"] == "New"
+    assert told_of_updates(both) == ["failed"]
+    both.crm.before = None
+    both.run(delta=delta)
+    assert told_of_updates(both) == ["failed", "done"]
+    assert operations(both.crm).count("update") == 1
+
+
+def test_a_change_that_was_given_up_and_is_seen_to_be_done_is_audited(both: World) -> None:
+    both.hire_many(3)
+    both.run()
+    both.change("p0001", last="New")
+    for _again in range(2):
+        both.crm.before = Trouble("update", lost)
+        both.run(delta=True)
+    both.crm.before, both.crm.after = None, Silent(both.crm)
+    both.run(delta=True)
+    both.crm.before = None
+    assert errors_of(both, "p0001")[1].startswith("parked")
+
+    report = both.run()
+
+    assert (report.state, report.row_count) == ("done", 0)
+    assert told_of_updates(both) == ["failed", "failed", "failed", "done"]
+
+
+def test_a_change_whose_answer_was_lost_is_audited_although_something_newer_is_wanted(both: World) -> None:
+    both.hire_many(3)
+    both.run()
+    both.change("p0001", last="First")
+
+    def lost_meanwhile(operation: str, _: str) -> None:
+        if operation == "update":
+            both.change("p0001", last="Second")
+            both.another_engine().plan(delta=True, connectors=["hr"], progress=lambda *_: None)
+            Silent(both.crm)(operation, "")
+
+    both.crm.after = lost_meanwhile
+    both.run(delta=True)
+    both.crm.before = None
+
+    both.run()
+
+    assert both.accounts()["p0001"]["familyName"] == "Second"
+    assert told_of_updates(both) == ["failed", "done", "done"]
 
 
 def test_three_losses_in_a_row_stop_the_target_until_the_next_run(world: World) -> None:

@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from identitymesh.connectors.contract import Entry
+from identitymesh.connectors.outcomes import NOT_CARRIED_OUT
 from identitymesh.errors import (
     ConnectionLost,
     ConnectorError,
     KeyringError,
     MeshError,
     SecretError,
-    Throttled,
-    Unreachable,
 )
 from identitymesh.model.attributes import Attributes
 
-NOT_CARRIED_OUT: Final = (Unreachable, Throttled)  # what proves that a create did not happen
 _FAILURES: Final = (ConnectorError, SecretError, KeyringError)
 
 Outcome = Entry | MeshError

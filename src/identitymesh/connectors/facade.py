@@ -23,7 +23,8 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -49,8 +50,9 @@ from identitymesh.connectors.contract import (
     TestReport,
     UpdateOp,
 )
-from identitymesh.connectors.creating import NOT_CARRIED_OUT, create_many
-from identitymesh.connectors.outcomes import Verdict, WriteOutcome
+from identitymesh.connectors.creating import create_many
+from identitymesh.connectors.guarding import GuardedChange
+from identitymesh.connectors.outcomes import NOT_CARRIED_OUT, Verdict, WriteOutcome
 from identitymesh.connectors.patience import Patience
 from identitymesh.errors import (
     ConnectorError,
@@ -58,18 +60,15 @@ from identitymesh.errors import (
     CredentialRefused,
     KeyringError,
     MeshError,
-    ObjectChanged,
-    ObjectMissing,
     ObjectRefused,
     SecretError,
     TimedOut,
 )
-from identitymesh.model.attributes import Attributes, Value, same
+from identitymesh.model.attributes import Attributes, Value
 from identitymesh.redaction import Secret
 
 _ANY: Final = (ConnectorError,)
 _RENEWALS: Final = 10  # rotations that may overtake one login; each try sends a version that was never sent before
-_ROUNDS: Final = 3  # how often a write looks again when the object changed between its read and its write
 _CANNOT: Final[dict[type, str]] = {
     TestOp: "be tested",
     SchemaOp: "say which attributes there are",
@@ -240,6 +239,9 @@ class Facade:
 
         Compared are the attributes named in ``expected`` (the known image), ``desired`` and
         ``change.clear``, and no others. The whole of it is safe to repeat, because it begins with a read.
+
+        Raises:
+            ConnectionLost, TimedOut: it may have been carried out.
         """
         reader, writer = self._need(GetOp), self._need(UpdateOp)
         names = list(dict.fromkeys([*expected, *desired, *change.clear]))
@@ -252,10 +254,10 @@ class Facade:
         def update(current: Entry) -> Entry | None:
             return writer.update(object_class, current, change)
 
-        return self._repeat("updating an object", lambda: self._guarded(read, names, expected, wanted, update))
+        return self._changed(GuardedChange("updating an object", read, names, expected, wanted, update))
 
     def remove(self, object_class: str, key: str, *, expected: Attributes) -> WriteOutcome:
-        """The guarded delete: ``DONE`` if it is gone already, ``STALE`` if it is not as known."""
+        """The guarded delete: ``DONE`` if it is gone already, ``STALE`` if it is not as known. Raises as ``write``."""
         reader, remover = self._need(GetOp), self._need(DeleteOp)
         names = list(expected)
 
@@ -265,34 +267,16 @@ class Facade:
         def delete(current: Entry) -> None:
             remover.delete(object_class, current)
 
-        outcome = self._repeat("deleting an object", lambda: self._guarded(read, names, expected, None, delete))
+        outcome = self._changed(GuardedChange("deleting an object", read, names, expected, None, delete))
         return WriteOutcome(Verdict.DONE) if outcome.verdict is Verdict.MISSING else outcome
 
-    def _guarded(
-        self,
-        read: Callable[[], Entry | None],
-        names: Sequence[str],
-        expected: Attributes,
-        desired: Attributes | None,
-        attempt: Callable[[Entry], Entry | None],
-    ) -> WriteOutcome:
-        for _ in range(_ROUNDS):
-            current = read()
-            if current is None:
-                return WriteOutcome(Verdict.MISSING)
-            if desired is not None and _alike(current.attributes, desired, names):
-                return WriteOutcome(Verdict.DONE, self._sound(current))
-            if not _alike(current.attributes, expected, names):
-                return WriteOutcome(Verdict.STALE, self._sound(current))
-            try:
-                written = attempt(current)
-            except ObjectMissing:
-                return WriteOutcome(Verdict.MISSING)
-            except ObjectChanged:
-                continue  # perhaps in attributes that are none of ours: look again
-            return WriteOutcome(Verdict.WRITTEN, None if written is None else self._sound(written))
-        current = read()
-        return WriteOutcome(Verdict.MISSING) if current is None else WriteOutcome(Verdict.STALE, self._sound(current))
+    def _changed(self, change: GuardedChange) -> WriteOutcome:
+        try:
+            outcome = change.repeated(lambda action: self._repeat(change.doing, action))
+        except ConnectorError as error:
+            error.connector = error.connector or self.name
+            raise
+        return outcome if outcome.entry is None else replace(outcome, entry=self._sound(outcome.entry))
 
     def _complete(self, opened: Callable[[], Iterator[Page]]) -> Iterator[Page]:
         count = 0
@@ -394,7 +378,3 @@ class Facade:
                 if not self._renewed():
                     raise
         return action()
-
-
-def _alike(left: Mapping[str, Value], right: Mapping[str, Value], names: Sequence[str]) -> bool:
-    return all(same(left.get(name), right.get(name)) for name in names)

@@ -1,11 +1,30 @@
-"""What became of one guarded write."""
+"""What became of one change at a target."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from identitymesh.connectors.contract import Entry
+from identitymesh.errors import ConnectionLost, Throttled, Unreachable
+
+NOT_CARRIED_OUT: Final = (Unreachable, Throttled)  # what a call that raises one of these was to do did not happen
+
+
+@contextmanager
+def after_a_change() -> Iterator[None]:
+    """The rest of a call that has changed something already.
+
+    Raises:
+        ConnectionLost: in place of an error which would prove that the call did nothing.
+    """
+    try:
+        yield
+    except NOT_CARRIED_OUT as error:
+        raise ConnectionLost(f"a part of the change was carried out, and then: {error}", hint=error.hint) from error
 
 
 class Verdict(StrEnum):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from identitymesh.connectors.contract import Entry, Modification
+from identitymesh.errors import ConnectionLost, ConnectorError, TimedOut
 from identitymesh.model.accounts import Account, attributes_of, differences, picture, settle
 
 MAX_TRIES = 3
+_LOST = (ConnectionLost.code, TimedOut.code, ConnectorError.code)
 
 
 def modification(account: Account) -> Modification:
@@ -56,12 +58,18 @@ def refused(account: Account, sent: Account, code: str, reason: str) -> Account:
 
 def failed(account: Account, sent: Account, code: str, reason: str) -> Account:
     """No answer, or not now: tried again by the next run, parked after :data:`MAX_TRIES`."""
-    # A create without an answer stays "sending", whatever the row says by now: it must be looked up before the next.
+    # It stays "sending", whatever the row says by now: a create is looked up before the next, and who finds another
+    # change done says so in the audit.
     if account.row_digest != sent.row_digest:
-        return account if sent.kind == "create" else _calm(account)
+        return account
     attempts = account.attempts + 1
     status = "parked" if attempts >= MAX_TRIES and sent.kind != "create" else account.status
     return account._replace(status=status, error_code=code, error=reason, attempts=attempts)
+
+
+def unanswered(account: Account) -> bool:
+    """Whether the change of this row was sent, as far as anybody knows, and its answer never came."""
+    return account.status == "sending" or (account.status == "parked" and account.error_code in _LOST)
 
 
 def _calm(account: Account) -> Account:

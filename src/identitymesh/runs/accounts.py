@@ -8,6 +8,7 @@ from identitymesh.model.accounts import Account, picture
 from identitymesh.model.attributes import Attributes
 from identitymesh.model.identities import Identity
 from identitymesh.model.objects import StoredObject
+from identitymesh.pipeline import exporting
 from identitymesh.pipeline.projecting import Place, by_place, project
 from identitymesh.rules.project import ProjectRule
 from identitymesh.rules.ruleset import RuleSet
@@ -211,7 +212,7 @@ class AccountWork:
         found: list[FoundDone] = []
         for index, after in enumerate(changed):
             before = self._stored[after.place]
-            if before.status == "sending" and before.known != after.known:
+            if exporting.unanswered(before) and before.known != after.known:
                 changed[index] = after._replace(status="parked" if after.status == "parked" else "idle", attempts=0)
                 found.append(FoundDone(before, changed[index], self._anchors.get(after.identity_id)))
         self._tx.put_accounts(new, changed)

@@ -22,7 +22,7 @@ from identitymesh.connectors.contract import (
     TestReport,
 )
 from identitymesh.connectors.kinds.ldap.ber import POST_READ, PostReadRequest
-from identitymesh.connectors.kinds.ldap.changes import Rename, addition, rename, steps, wish
+from identitymesh.connectors.kinds.ldap.changes import Rename, Wish, addition, rename, steps, wish
 from identitymesh.connectors.kinds.ldap.delta import Streams, changes, highest, page_of
 from identitymesh.connectors.kinds.ldap.entries import CSN, DN, EntryReader, Raw, entry_of, first, values_by_name
 from identitymesh.connectors.kinds.ldap.failures import translate, translate_write
@@ -35,6 +35,7 @@ from identitymesh.connectors.kinds.ldap.session import Answer, Connection, Sessi
 from identitymesh.connectors.kinds.ldap.settings import LdapObject, LdapSettings
 from identitymesh.connectors.kinds.ldap.values import write
 from identitymesh.connectors.kinds.ldap.watermarks import read_watermark, write_watermark
+from identitymesh.connectors.outcomes import after_a_change
 from identitymesh.errors import (
     ConnectionLost,
     ConnectorError,
@@ -187,16 +188,22 @@ class LdapDirectory:
             if any(schema.primary(name) == primary for name in names)
         }
         moving = rename(schema, dn, wanted, managed)
-        if moving is not None:
-            dn, raw = self._rename(dn, raw, moving, reader)
-        guard = self._guard(raw)
+        if moving is None:
+            return self._modify(dn, raw, wanted, reader)
+        dn, raw = self._rename(dn, raw, moving, reader)
+        with after_a_change():
+            return self._modify(dn, raw, wanted, reader)
+
+    def _modify(self, dn: str, raw: Raw, wanted: Wish, reader: EntryReader) -> Entry:
+        schema, guard = self._session.schema, self._guard(raw)
         todo = steps(schema, values_by_name(schema, raw), wanted, by_value=not guard)
         if not todo:
             return _sound(entry_of(reader, dn, raw))
         failed = partial(translate_write, what="changing an entry")
         controls = [*guard, *self._post_read(reader)]
         answer = self._session.change(lambda to: _int(to.modify_ext(dn, todo, serverctrls=controls)), failed)
-        changed = self._answered(answer or self._at(dn, reader), reader)
+        with after_a_change():
+            changed = self._answered(answer or self._at(dn, reader), reader)
         if changed is None:
             raise ObjectMissing("changing an entry: it was deleted just after the change")
         return changed
@@ -221,7 +228,8 @@ class LdapDirectory:
             return error
 
     def _created(self, add: _Addition, answer: Answer) -> Entry:
-        created = self._answered(answer or self._at(add.dn, add.reader), add.reader)
+        with after_a_change():
+            created = self._answered(answer or self._at(add.dn, add.reader), add.reader)
         if created is None:
             raise ConnectionLost("adding an entry: it is not there any more just after it was made")
         return created
@@ -243,7 +251,8 @@ class LdapDirectory:
             ) from None
         if answer is None:
             parent = split(dn).parent if moving.parent is None else moving.parent
-            answer = self._at(f"{moving.rdn},{parent}" if parent else moving.rdn, reader)
+            with after_a_change():
+                answer = self._at(f"{moving.rdn},{parent}" if parent else moving.rdn, reader)
         if answer is None:
             raise ObjectMissing("renaming an entry: it was deleted just after the change")
         return answer

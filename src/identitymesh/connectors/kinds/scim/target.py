@@ -26,6 +26,7 @@ from identitymesh.connectors.kinds.scim.patching import operations, patch_body
 from identitymesh.connectors.kinds.scim.paths import Path, parse_path, pick
 from identitymesh.connectors.kinds.scim.session import Session
 from identitymesh.connectors.kinds.scim.settings import ScimObject, ScimSettings
+from identitymesh.connectors.outcomes import after_a_change
 from identitymesh.errors import ConnectionLost, ConnectorMisconfigured, ObjectMissing, ObjectRefused
 from identitymesh.model.attributes import Attributes, Scalar, Value, values_of
 
@@ -119,7 +120,8 @@ class ScimTarget:
             return self._answered(answer, kind, paths)
         # Only the id is taken from the location: its host may be another one.
         key = answer.headers.get("location", "").rstrip("/").rpartition("/")[2]
-        created = self.get(object_class, key, list(attributes)) if key else None
+        with after_a_change():
+            created = self.get(object_class, key, list(attributes)) if key else None
         if created is None:
             raise ConnectionLost(f"{answer.asked}: the service does not say what it created")
         return created
@@ -146,7 +148,8 @@ class ScimTarget:
         answer.raise_for_status(on_object=True, writes=True)
         if answer.body:
             return self._answered(answer, kind, paths)
-        changed = self.get(object_class, current.key, list(paths))
+        with after_a_change():
+            changed = self.get(object_class, current.key, list(paths))
         if changed is None:
             raise ObjectMissing(f"{answer.asked}: it was deleted just after the change")
         return changed
