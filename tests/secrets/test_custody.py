@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,6 +42,7 @@ from identitymesh.secrets.openings import OpenRequest
 from identitymesh.secrets.references import parse
 from identitymesh.secrets.rows import RotationRow, SealedRow
 from identitymesh.secrets.sealing import seal
+from identitymesh.secrets.slots.host_file import HostFile
 from identitymesh.secrets.store import SecretStore
 from identitymesh.storage.custody import SqlCustodyRows
 from tests.secrets.conftest import ACTOR, Installation
@@ -198,6 +202,38 @@ def test_two_who_add_at_once_both_succeed(mesh: Installation, monkeypatch: pytes
     assert {"passphrase one", "passphrase two"} <= set(slots(first.status()))
 
 
+def test_two_who_add_the_key_file_of_one_host_at_once_leave_it_there(
+    mesh: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = tmp_path / "chip"
+    host.mkdir(mode=0o700)
+    for name in KEYRINGS:
+        shutil.copy(mesh.host / f"{name}.anchor", host)
+
+    class Chip(Station):
+        """A host that has another way in, and no key file yet."""
+
+        def open(self, name: str) -> Document:
+            return station(mesh).open(name)
+
+    chip = Chip(SqlCustodyRows(mesh.database), host, ACTOR, "chip")
+    original, arrived = adding._store_pending, threading.Barrier(2)
+
+    def together(*arguments: Any) -> None:
+        with suppress(threading.BrokenBarrierError):
+            arrived.wait(1)
+        original(*arguments)
+
+    monkeypatch.setattr(adding, "_store_pending", together)
+    with ThreadPoolExecutor(2) as pool:
+        adds = [pool.submit(adding.add_slots, chip, "host-file", ["connectors"], "chip", silent) for _ in range(2)]
+    added = [one for add in adds for one in add.result()]
+    assert sorted(one.already for one in added) == [False, True]
+    assert len({one.id for one in added}) == 1
+    (slot,) = [one for one in station(mesh).open("connectors").slots if one.label == "chip"]
+    assert slot.recipient == recipient_of(HostFile(host, "connectors").identity())
+
+
 def test_a_slot_that_came_into_use_meanwhile_is_not_taken_for_one_that_was_left(
     mesh: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,10 +293,14 @@ def test_a_host_whose_slot_was_removed_while_it_joined_is_told(
     ("slot_type", "error"), [("recovery", SlotRefused), ("null", KeyringBroken), ("dpapi", KeyringError)]
 )
 def test_what_cannot_be_added_changes_nothing(embedded: Installation, slot_type: str, error: type[MeshError]) -> None:
-    before = embedded.sql("SELECT * FROM keyring"), sorted(embedded.host.iterdir())
+    def everything() -> tuple[object, ...]:
+        files = [one for one in embedded.host.iterdir() if one.suffix != ".lock"]  # which are empty
+        return embedded.sql("SELECT * FROM keyring"), sorted(files)
+
+    before = everything()
     with pytest.raises(error):
         keys(embedded).add(slot_type, [], None, silent)
-    assert (embedded.sql("SELECT * FROM keyring"), sorted(embedded.host.iterdir())) == before
+    assert everything() == before
 
 
 # Removing

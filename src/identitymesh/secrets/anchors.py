@@ -11,8 +11,6 @@ from __future__ import annotations
 import hmac
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +18,7 @@ from typing import Any, Final
 from identitymesh.errors import AnchorBroken, KeyringExists, KeyringRolledBack, KeyringSubstituted
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyring import Document
-from identitymesh.secrets.private_files import UnsafeFile, create_private, read_private, replace_private
+from identitymesh.secrets.private_files import UnsafeFile, create_private, one_at_a_time, read_private, replace_private
 
 FORMAT: Final = "identitymesh-anchor/1"
 MODE: Final = 0o600
@@ -139,7 +137,7 @@ class AnchorFile:
         if self.read().generation >= document.generation:
             return
         try:
-            with _locked(self.path):
+            with one_at_a_time(self.path):
                 anchor = self.read()  # another process may have been here in between
                 if anchor.generation < document.generation:
                     anchor.check(document)
@@ -152,20 +150,6 @@ class AnchorFile:
             f"keyring {self._keyring}: the anchor {self.path} cannot be used: {reason}",
             hint="Put the anchor of this host back together with its key, or join the host anew with the recovery key.",
         )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time moves an anchor; otherwise a slow one could move it down again."""
-    handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, MODE)
-    try:
-        if os.name == "posix":
-            import fcntl  # there is none on Windows
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _encode(anchor: Anchor) -> Secret:

@@ -14,7 +14,7 @@ from typing import Final
 
 from identitymesh.errors import HostKeyUnsafe
 from identitymesh.redaction import Secret
-from identitymesh.secrets.private_files import UnsafeFile, create_private, read_private, replace_private
+from identitymesh.secrets.private_files import UnsafeFile, create_private, one_at_a_time, read_private, replace_private
 
 FORMAT: Final = "identitymesh-host-slots/1"
 MODE: Final = 0o600
@@ -55,14 +55,16 @@ class HostSlots:
         )
 
     def add(self, slot: HostSlot) -> None:
-        known = self.read()
-        if slot not in known:
-            self._write((*known, slot))
+        with one_at_a_time(self.path):
+            known = self.read()
+            if slot not in known:
+                self._write((*known, slot))
 
     def remove(self, slot_id: str) -> None:
-        known = self.read()
-        if any(slot.id == slot_id for slot in known):
-            self._write(tuple(slot for slot in known if slot.id != slot_id))
+        with one_at_a_time(self.path):
+            known = self.read()
+            if any(slot.id == slot_id for slot in known):
+                self._write(tuple(slot for slot in known if slot.id != slot_id))
 
     def _write(self, slots: tuple[HostSlot, ...]) -> None:
         entries = [{"id": slot.id, "type": slot.type} for slot in slots]

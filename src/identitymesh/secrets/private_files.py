@@ -106,6 +106,20 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Of several processes that say this of one path, one goes on at a time. The lock is a file beside it."""
+    handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.name == "posix":
+            import fcntl  # there is none on Windows
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def replace_private(path: Path, content: Secret, *, mode: int) -> None:
     """Put new content in place atomically: readers see the old or the new file, also after a power cut."""
     _put_in_place(path, path.with_name(f".{path.name}.{os.getpid()}.new"), content, mode)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from identitymesh.audit import Record
@@ -21,6 +22,7 @@ from identitymesh.secrets.custody.station import Station, store
 from identitymesh.secrets.host_slots import HostSlot, HostSlots
 from identitymesh.secrets.keyring import Document, Slot, SlotState
 from identitymesh.secrets.opentest import Attempt, try_in_fresh_process
+from identitymesh.secrets.private_files import one_at_a_time
 from identitymesh.secrets.protectors import HOST_FILE, RECOVERY, Place, SlotClass, find_protector, traits_of
 from identitymesh.secrets.transactions import again
 
@@ -72,7 +74,12 @@ def add_slots(
 
 
 def add_slot(station: Station, keyring: str, slot_type: str, label: str, typed: Secret | None = None) -> AddedSlot:
-    """One slot in one keyring."""
+    """One slot in one keyring. What a host guards it is given by one command at a time: they share its key file."""
+    with one_at_a_time(station.host / f"{keyring}.adding") if typed is None else nullcontext():
+        return _add_slot(station, keyring, slot_type, label, typed)
+
+
+def _add_slot(station: Station, keyring: str, slot_type: str, label: str, typed: Secret | None) -> AddedSlot:
     document = station.open(keyring)
     known = _own_key_file(station, document) if slot_type == HOST_FILE else _active(document, slot_type, label)
     if known is not None and known.state is SlotState.ACTIVE:
