@@ -15,7 +15,7 @@ set to be current is followed at the next read, one that was pending is passed o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -174,6 +174,9 @@ class Provider(Protocol):
 
     def versions(self, rows: SecretRows, refs: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Version ids that can be opened, of each of these refs that has any, oldest first."""
+
+    def older(self, rows: SecretRows, ref: str, than: Collection[str]) -> Sequence[str]:
+        """Version ids that can be opened, none of these, and that the newest of these came after, oldest first."""
 
     def exists(self, rows: SecretRows, wanted: Wanted) -> bool:
         """Whether it could be opened, as far as the provider tells without opening it."""

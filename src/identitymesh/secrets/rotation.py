@@ -230,14 +230,19 @@ class Rotations:
         return self._store.providers.of(row.keyring if row else CONNECTORS, active), row
 
     def _old(self, provider: Provider, row: LedgerRow) -> Sequence[str]:
-        stored = provider.versions(self._rows, [row.ref]).get(row.ref, ())
-        # Asked after the list: what was set in a vault before it and followed only now is none of the old ones.
+        """What is newer than the current one stays: a vault has it already, and the ledger perhaps in a moment."""
         now = self._store.versions([row.ref]).get(row.ref, ())
+        used = {one for one in (*now, row.current_version, row.pending_version) if one is not None}
+        older = provider.older(self._rows, row.ref, used)
         with self._rows.read() as view:
             rotation = view.rotation(row.ref)
-        if rotation is not None and rotation.open:
+        if rotation is None:
+            return older
+        if rotation.open:
             return []
-        return [one for one in stored if one not in {*now, row.current_version, row.pending_version}]
+        # The one that it switched from, also where a vault cannot tell which of two came first.
+        sure = {rotation.old_version} - {*used, *older}
+        return [*sure.intersection(provider.versions(self._rows, [row.ref]).get(row.ref, ())), *older]
 
     def _restored(self, provider: Provider, row: LedgerRow) -> Change | None:
         """A vault calls the newest version current. So that its operators see the right one, it is set once more.

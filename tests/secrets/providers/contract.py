@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -45,7 +46,8 @@ class World:
 
     ``outage(after)``: after so many more requests nothing answers. ``denied()``: the login may do nothing any more.
     ``exchange(a, b)``: what stands where ``a`` belongs is what was stored for ``b``. ``lose(ref)``: the entry is
-    gone. ``fill(count)`` stores many, ``secret://many/0`` and so on, as fast as it can.
+    gone. ``fill(count)`` stores many, ``secret://many/0`` and so on, as fast as it can. Of versions that were made
+    ``tells_apart`` seconds after each other the provider knows which came first.
     """
 
     mesh: Installation
@@ -60,6 +62,7 @@ class World:
     exchange_error: type[MeshError] = ProviderMismatch
     means: Means = NO_MEANS
     many: int = MANY
+    tells_apart: float = 0.0
     stores: list[SecretStore] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -297,6 +300,23 @@ class ProviderContract:
         assert world.get() == b"old"
         assert rotation.new_version not in world.provider().versions(world.mesh.rows, [REF.text])[REF.text]
         assert world.ledger()[1] is None
+
+    def test_a_version_that_is_on_its_way_into_the_ledger_is_not_retired(self, world: World) -> None:
+        """A vault has it before the transaction that names it."""
+        old = world.put("old")
+        time.sleep(world.tells_apart)
+        world.put("current")
+        store = world.store()
+        with world.mesh.rows.read() as view:
+            session = store.session(view)
+        change = store.providers.find(world.name).put(REF, Secret("coming"), "connectors", session, pending=True)
+        (retired,) = world.rotations().retire(REF, ACTOR)
+        with world.mesh.rows.write() as transaction:
+            row = transaction.lock_ledger(REF.text)
+            assert row is not None
+            transaction.put_ledger(replace(row, current_version=change.record(transaction)))
+        assert list(retired.versions) == [old]
+        assert world.get() == b"coming"
 
     def _begin(self, world: World, value: str) -> RotationRow:
         return world.rotations().begin(REF, Secret(value), at_server=False, retire_days=7, actor=ACTOR)

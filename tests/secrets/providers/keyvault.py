@@ -115,6 +115,7 @@ class Azure:
             exchange=exchange,
             lose=lose,
             fill=lambda count: fill(vault, mesh, count),
+            tells_apart=1.0,
             outage_error=ProviderUnavailable,
             denied_error=ProviderDenied,
             means=Means(azure=self.settings(vault, **more)),

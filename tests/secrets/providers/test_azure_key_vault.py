@@ -140,6 +140,7 @@ if ADDRESS in OUTSIDE:
                 exchange=real.exchange,
                 lose=real.lose,
                 fill=fill,
+                tells_apart=1.0,
                 outage_error=ProviderUnavailable,
                 denied_error=ProviderDenied,
                 means=Means(azure=real.settings),

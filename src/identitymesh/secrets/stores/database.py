@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -72,6 +72,11 @@ class DatabaseProvider:
             for name, number in view.version_numbers(refs):
                 found.setdefault(name, []).append(str(number))
         return found
+
+    def older(self, rows: SecretRows, ref: str, than: Collection[str]) -> Sequence[str]:
+        stored = self.versions(rows, [ref]).get(ref, ())
+        newest = max((int(one) for one in stored if one in than), default=0)
+        return [one for one in stored if int(one) < newest and one not in than]
 
     def exists(self, rows: SecretRows, wanted: Wanted) -> bool:
         number = _number(wanted.version)

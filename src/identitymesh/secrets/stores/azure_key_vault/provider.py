@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -194,6 +194,17 @@ class AzureKeyVaultProvider:
         for entry in entries:
             self._assert_ours(entry, ref)
         return [entry.version for entry in entries]
+
+    def older(self, rows: SecretRows, ref: str, than: Collection[str]) -> Sequence[str]:
+        """Of versions of one second nobody knows which came first: they wait for the next time."""
+        del rows
+        entries = self._vault.versions(entry_name(ref))
+        for entry in entries:
+            self._assert_ours(entry, ref)
+        newest = max((one.created for one in entries if one.version in than), default=None)
+        if newest is None:
+            return []
+        return [one.version for one in entries if one.created < newest and one.version not in than]
 
     def check(self, rows: SecretRows) -> None:
         del rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from identitymesh.errors import ProviderUnavailable, SecretError, SecretMissing
@@ -139,6 +139,11 @@ class OpenBaoProvider:
         del rows
         found = self._entries.each(self._entries.find, refs)
         return {ref: [str(number) for number in entry.live] for ref, entry in found.items() if entry and entry.live}
+
+    def older(self, rows: SecretRows, ref: str, than: Collection[str]) -> Sequence[str]:
+        stored = self.versions(rows, [ref]).get(ref, ())
+        newest = max((int(one) for one in stored if one in than), default=0)
+        return [one for one in stored if int(one) < newest and one not in than]
 
     def exists(self, rows: SecretRows, wanted: Wanted) -> bool:
         del rows
