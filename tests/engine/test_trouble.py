@@ -26,6 +26,7 @@ from identitymesh.errors import (
 )
 from identitymesh.model.attributes import Attributes
 from identitymesh.runs.reports import RunReport
+from identitymesh.storage.tables.mesh import account
 from identitymesh.storage.tables.runs import lease
 
 from .directory import Directory
@@ -308,6 +309,20 @@ def test_a_refused_person_is_parked_with_the_words_of_the_server_and_the_rest_go
     both.crm.before = None
     both.run()
     assert "p0002" in both.accounts()
+
+
+def test_a_dropped_plan_takes_the_release_of_its_parked_rows_with_it(both: World) -> None:
+    both.hire_many(3)
+    both.crm.before = Trouble("create", refused, keys=["p0001"])
+    both.run()
+    released = select(account.c.released.is_not(None)).where(account.c.status == "parked")
+    with both.database.read() as connection:
+        assert connection.scalar(released)
+
+    both.engine.drop(both.plan().run_id, connectors=())
+
+    with both.database.read() as connection:
+        assert not connection.scalar(released)
 
 
 def test_a_parked_row_that_changes_is_tried_afresh(both: World) -> None:

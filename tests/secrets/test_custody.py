@@ -662,6 +662,29 @@ def station_rows(mesh: Installation, name: str) -> Sequence[SealedRow]:
         return view.sealed_after(name, ("", 0), 100)
 
 
+def test_a_rotation_that_another_command_began_in_this_moment_is_carried_on(
+    mesh: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys(mesh).add("passphrase", ["connectors"], "gone", silent)
+    look, removed = Station.open, []
+
+    def then_removed(self: Station, name: str) -> Document:
+        document = look(self, name)
+        if not removed:
+            removed.append("gone")
+            keys(mesh).remove("gone", ["connectors"])
+        return document
+
+    monkeypatch.setattr(removing, "rotate", lambda *_: None)  # killed before it went on
+    monkeypatch.setattr(Station, "open", then_removed)
+
+    report = rotate(station(mesh), "connectors")
+
+    assert report.resumed
+    assert keys(mesh).status().keyrings[0].problem is None
+    assert "passphrase gone" not in slots(keys(mesh).status())
+
+
 def test_the_second_of_two_says_who_rotates(mesh: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(mesh)
     said: list[str] = []

@@ -215,7 +215,7 @@ class SqlPlans:
             planned = select(func.count()).where(_ROW.plan_id == run_id, _ROW.connector.in_(names))
             total = int(connection.scalar(planned) or 0)
             mine = exists().where(_SAME_ROW, _ROW.plan_id == run_id)
-            withdrawn = update(m.account).where(_ACCOUNT.connector.in_(names), _ACCOUNT.status == "idle", mine)
+            withdrawn = update(m.account).where(_ACCOUNT.connector.in_(names), _ACCOUNT.status != "sending", mine)
             connection.execute(withdrawn.values(approved=None, released=None))
             _decide(connection, run_id, names, state="dropped", actor=actor, now=now)
             events = [Record("plan.drop", name, actor, payload={"plan": run_id}) for name in names]

@@ -75,6 +75,21 @@ class TestTheWay:
         steps = [one.record.payload["step"] for one in reversed(move.mesh.audit("secret.migrate"))]
         assert steps == ["begin", "cut-over", "scrub", "done"]
 
+    def test_a_secret_that_becomes_one_of_the_application_meanwhile_is_not_scrubbed(self, move: Move) -> None:
+        move.fill(10)
+        move.migrations().run(*THERE)
+        ref = parse("secret://hr/0009")  # of the last batch
+
+        def moved(phase: str, _subject: str, done: int, _total: int | None) -> None:
+            if phase == "deleting" and not done:
+                move.store().delete(ref, actor=ACTOR)
+                move.store().put(ref, Secret("mail"), actor=ACTOR, keyring="application")
+
+        move.migrations().scrub(progress=moved)
+        assert move.store().reveal(ref, actor=ACTOR) == Secret("mail")
+        del move.values[ref.text]
+        assert move.wrong() == {}
+
     def test_there_and_back_again_with_what_was_set_meanwhile(self, move: Move) -> None:
         move.fill(10)
         move.migrations().run(*THERE)

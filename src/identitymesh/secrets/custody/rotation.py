@@ -34,7 +34,7 @@ from identitymesh.secrets.custody.station import Progress, Station, store, unwat
 from identitymesh.secrets.keyring import Document
 from identitymesh.secrets.rows import DATABASE, CustodyTransaction, RotationRow, SealedRow
 from identitymesh.secrets.sealing import Context, read_header, seal, unseal
-from identitymesh.secrets.transactions import again
+from identitymesh.secrets.transactions import again, hold_keyring
 
 PREPARED: Final = "prepared"
 RESEAL: Final = "reseal"
@@ -145,6 +145,7 @@ class _Rotation:
             found = transaction.rotation(self._keyring)
             if found is not None:
                 check_free(station, found)
+                hold_keyring(transaction, self._keyring, document)  # another host may have begun it since we looked
                 self._check_key(document, found)
                 until = station.clock() + LEASE
                 self._row = replace(found, holder=holder_of(station), fence=found.fence + 1, until=until)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,6 +40,7 @@ from identitymesh.secrets.migration.state import (
 )
 from identitymesh.secrets.providers import Change, Provider
 from identitymesh.secrets.references import SecretReference
+from identitymesh.secrets.rows import LedgerRow
 from identitymesh.secrets.transactions import again
 
 BATCH: Final = 256  # refs; the slowest call of a batch is waited for, so small ones waste time
@@ -299,8 +300,11 @@ class Work:
             changes = self._delete(provider, batch)
             with self._rows.write() as transaction:
                 self._move(transaction, state)
-                for change in changes:
-                    change.record(transaction)
+                transaction.lock_ledger_whole()
+                kept = _of_the_application(transaction.ledger(batch))  # one may be stored there since we looked
+                for ref, change in zip(batch, changes, strict=True):
+                    if ref not in kept:
+                        change.record(transaction)
                 transaction.forget_items(transaction.items(batch))
             done += len(batch)
         self._progress("deleting", provider.name, done, total)
@@ -316,8 +320,7 @@ class Work:
         listed: Collection[str] = provider.list(self._rows)
         if not provider.remote:  # the database keeps those of the application besides
             listed = [ref for ref in listed if ref in ledger]
-        kept = {ref for ref, row in ledger.items() if row.keyring == APPLICATION}
-        return sorted((copied | set(listed)) - kept)
+        return sorted((copied | set(listed)) - _of_the_application(ledger))
 
     def _delete(self, provider: Provider, refs: Sequence[str]) -> Sequence[Change]:
         def one(ref: str) -> Change:
@@ -345,6 +348,11 @@ class Work:
     def _step(self, state: str) -> None:
         with self._rows.write() as transaction:
             self._move(transaction, state)
+
+
+def _of_the_application(ledger: Mapping[str, LedgerRow]) -> set[str]:
+    """The database keeps these, whatever the provider of the others is."""
+    return {ref for ref, row in ledger.items() if row.keyring == APPLICATION}
 
 
 def _batches(needs: Sequence[Need]) -> Iterator[Sequence[Need]]:
