@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from identitymesh import composition
-from identitymesh.errors import ConnectorError, ExitCode, LeaseLost
+from identitymesh.errors import ConnectionLost, ConnectorError, ExitCode, LeaseLost, TimedOut
 from identitymesh.lease import Lease
 from tests.custody.conftest import CONNECTOR, Home
 from tests.custody.killed import Ended, program
@@ -204,6 +204,28 @@ def kill_after_alter(home: Home, hr: Hr) -> None:
         patched.setattr(Facade, "change_password", dies)
         assert home("secrets", "rotate", REF, "--at-server", stdin=NEW).code == 130
     assert hr.accepts(NEW)
+
+
+@pytest.mark.parametrize("error", [OSError, ConnectorError, ConnectionLost, TimedOut])
+def test_a_change_of_unknown_outcome_is_found_out(embedded: Home, hr: Hr, error: type[Exception]) -> None:
+    """Whatever fails after the server has the new password: it is not dropped before somebody tried to log in."""
+    from identitymesh.connectors.kinds.sql.passwords import password_changer
+
+    ready(embedded, hr)
+
+    def then_fails(*given: Any) -> Callable[[str, Any], None]:
+        change = password_changer(*given)
+
+        def changed(name: str, new: Any) -> None:
+            change(name, new)
+            raise error("broken")
+
+        return changed
+
+    embedded.monkeypatch.setattr("identitymesh.connectors.kinds.sql.source.password_changer", then_fails)
+    embedded.ok("secrets", "rotate", REF, "--at-server", stdin=NEW)
+    assert hr.accepts(NEW)
+    assert current(embedded) == NEW
 
 
 def during_the_change(home: Home, happens: Callable[[], object]) -> None:

@@ -666,7 +666,8 @@ def test_a_rotation_that_another_command_began_in_this_moment_is_carried_on(
     mesh: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys(mesh).add("passphrase", ["connectors"], "gone", silent)
-    look, removed = Station.open, []
+    look = Station.open
+    removed: list[str] = []
 
     def then_removed(self: Station, name: str) -> Document:
         document = look(self, name)

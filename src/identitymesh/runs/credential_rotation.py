@@ -17,13 +17,17 @@ from identitymesh.connectors.facade import Facade, open_facade
 from identitymesh.definition.reading import ConnectorDefinition
 from identitymesh.errors import (
     Busy,
-    ConnectionLost,
     ConnectorError,
+    ConnectorMisconfigured,
+    CredentialRefused,
     MeshError,
     NotFound,
+    ObjectError,
+    PermissionDenied,
     RotationRefused,
     RotationUnfinished,
-    TimedOut,
+    Throttled,
+    Unreachable,
     UsageError,
 )
 from identitymesh.lease import Lease
@@ -33,6 +37,9 @@ from identitymesh.runs.definitions import Definitions
 from identitymesh.runs.keeping import kept
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rotation import CHANGING, Retired, RotationRow, Rotations
+
+# After these it is known that the server has no new password.
+_NOT_SET = (Unreachable, Throttled, CredentialRefused, ConnectorMisconfigured, PermissionDenied, ObjectError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +210,10 @@ class CredentialRotation:
         rotation = self._rotations.changing(rotation, self._parts.actor)
         try:
             self._change(changer, ref, lease, login=rotation.old_version, to=rotation.new_version)
-        except (ConnectionLost, TimedOut):
-            pass  # it may have been done: the probes find out
-        except ConnectorError as error:
+        except _NOT_SET as error:
             self._refused(ref, rotation, f"{changer.name} could not set it: {error}")
+        except ConnectorError:
+            pass  # it may have been done: the probes find out
         return rotation
 
     def _change(

@@ -32,6 +32,7 @@ _EVERYWHERE: Final[dict[type[ldap.LDAPError], type[ConnectorError]]] = {
     ldap.SERVER_DOWN: ConnectionLost,
     ldap.CONNECT_ERROR: ConnectionLost,
     ldap.DECODING_ERROR: ConnectionLost,
+    ldap.LOCAL_ERROR: ConnectionLost,
     ldap.TIMEOUT: TimedOut,
     ldap.TIMELIMIT_EXCEEDED: TimedOut,
     ldap.UNAVAILABLE: Unreachable,
