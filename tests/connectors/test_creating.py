@@ -153,6 +153,23 @@ def test_a_connector_that_fails_in_the_middle_leaves_nobody_without_an_outcome(e
     assert found[5] == "f"
 
 
+@pytest.mark.parametrize("error", [KeyringMissing("gone"), CredentialRefused("no"), Unreachable("down")])
+def test_what_was_under_way_when_a_connector_failed_may_have_been_made(error: MeshError) -> None:
+    class Failing(Together):
+        def create_many(self, object_class: str, wanted: Iterator[Attributes]) -> Iterator[Entry | ConnectorError]:
+            yield Entry("b", next(wanted))
+            next(wanted)
+            next(wanted)
+            raise error
+
+    found = outcomes(facade(Failing()), "abcde")
+
+    assert found[:2] == ["a", "b"]
+    assert [type(one) for one in found[2:4]] == [ConnectionLost, ConnectionLost]
+    assert str(error) in str(found[2])
+    assert found[4] == "e"
+
+
 def test_answers_that_are_missing_are_lost_ones() -> None:
     class Forgetful(Together):
         def create_many(self, object_class: str, wanted: Iterator[Attributes]) -> Iterator[Entry | ConnectorError]:
@@ -166,7 +183,7 @@ def test_answers_that_are_missing_are_lost_ones() -> None:
     assert found[3] == "d"
 
 
-def test_an_entry_that_cannot_be_taken_over_is_refused_in_its_turn() -> None:
+def test_an_entry_that_cannot_be_taken_over_was_made_all_the_same() -> None:
     class Odd(Together):
         def create_many(self, object_class: str, wanted: Iterator[Attributes]) -> Iterator[Entry | ConnectorError]:
             for attributes in wanted:
@@ -175,4 +192,5 @@ def test_an_entry_that_cannot_be_taken_over_is_refused_in_its_turn() -> None:
     found = outcomes(facade(Odd()), "ab")
 
     assert found[0] == "a"
+    assert isinstance(found[1], ConnectionLost)
     assert "gave an object that cannot be taken over" in str(found[1])

@@ -206,6 +206,17 @@ class TestGuardedWrite:
         with pytest.raises(type(answer)):
             write(facade(Scripted(OLD, ConnectionLost("cut"), OLD, answer)))
 
+    def test_what_was_written_is_written_although_the_answer_cannot_be_taken_over(self) -> None:
+        odd = Entry("1", {"mail": "new", "other": "a\0b"})
+        written = write(facade(Scripted(OLD, odd)))
+        assert (written.verdict, written.entry) == (Verdict.WRITTEN, None)
+        seen = facade(Scripted(odd)).write("user", "1", CHANGE, expected={}, desired={"mail": "new"})
+        assert (seen.verdict, seen.entry) == (Verdict.DONE, None)
+        with pytest.raises(ObjectRefused, match="cannot be taken over"):
+            write(facade(Scripted(Entry("1", {"mail": "a\0b"}))))
+        with pytest.raises(ConnectionLost, match=r"carried out, and then: .* cannot be taken over"):
+            facade(Scripted(odd)).create("user", {"mail": "new"})
+
     def test_what_was_never_sent_is_not_lost(self) -> None:
         with pytest.raises(Unreachable):
             write(facade(Scripted(OLD, *[Unreachable("down")] * 4)))

@@ -21,10 +21,13 @@ from identitymesh.errors import (
     ConnectionLost,
     ConnectorError,
     ConnectorMisconfigured,
+    CredentialRefused,
     ImportIncomplete,
+    MeshError,
     ObjectExists,
     ObjectRefused,
     PermissionDenied,
+    SecretMissing,
     TimedOut,
     Unreachable,
 )
@@ -625,10 +628,15 @@ def test_an_answer_to_a_create_that_cannot_be_read_is_a_lost_one(
     assert len(branch.entries()) == 5
 
 
+@pytest.mark.parametrize(
+    "error",
+    [Unreachable("no"), PermissionDenied("no"), CredentialRefused("no"), ObjectRefused("no"), SecretMissing("no")],
+    ids=lambda error: type(error).__name__,
+)
 def test_what_was_carried_out_is_not_undone_by_a_failed_look_at_it(
-    branch: Branch, opened: Facade, monkeypatch: pytest.MonkeyPatch
+    branch: Branch, opened: Facade, monkeypatch: pytest.MonkeyPatch, error: MeshError
 ) -> None:
-    """A server without the post-read control, which goes down between a change and the look at what became of it."""
+    """A server without the post-read control; the look at what became of a change fails."""
     made = opened.create("user", new(branch, "there"))
     find, changed = Session.find, Session.change
     down: list[bool] = []
@@ -641,14 +649,17 @@ def test_what_was_carried_out_is_not_undone_by_a_failed_look_at_it(
     def unreachable_once(*given: Any, **more: Any) -> Any:
         if down:
             down.clear()
-            raise Unreachable("shutting down")
+            raise error
         return find(*given, **more)
 
     monkeypatch.setattr(Session, "offers", lambda _, control: control != POST_READ)
     monkeypatch.setattr(Session, "change", change_and_go_down)
     monkeypatch.setattr(Session, "find", unreachable_once)
-    with pytest.raises(ConnectionLost, match="carried out, and then: shutting down"):
+    with pytest.raises(ConnectionLost, match="carried out, and then: no"):
         opened.create("user", new(branch, "new"))
+    down.clear()
+    (_, second) = opened.create_many("user", iter([new(branch, "one"), new(branch, "two")]))
+    assert isinstance(second, ConnectionLost)
     assert change(opened, made.key, {}, {"meshNote": "set"}).verdict is Verdict.DONE  # seen at the second look
     assert len(opened.lookup("user", "uid", "new")) == 1
 

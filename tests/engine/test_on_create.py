@@ -13,6 +13,7 @@ from sqlalchemy import select
 from identitymesh import lease as leases
 from identitymesh.errors import (
     ConnectionLost,
+    ConnectorError,
     DefinitionRefused,
     LeaseLost,
     ObjectRefused,
@@ -158,12 +159,13 @@ def test_an_account_that_comes_up_in_this_moment_is_not_given_one(company: World
         password(company)
 
 
-def test_a_lost_answer_keeps_the_password_that_was_sent(company: World) -> None:
+@pytest.mark.parametrize("error", [ConnectionLost, ConnectorError, KeyError], ids=lambda error: error.__name__)
+def test_a_lost_answer_keeps_the_password_that_was_sent(company: World, error: type[Exception]) -> None:
     company.hire("p1")
 
     def after(operation: str, _: str) -> None:
         if operation == "create":
-            raise ConnectionLost("no answer")
+            raise error("no answer")
 
     company.crm.after = after
     company.run()

@@ -369,6 +369,25 @@ def test_an_account_that_somebody_made_meanwhile_is_looked_at_before_it_is_chang
     assert len(both.crm.objects) == 2
 
 
+def test_a_create_that_was_answered_is_not_lost_because_the_look_after_it_was(both: World) -> None:
+    both.hire_many(2)
+
+    def made_by_hand(operation: str, key: str) -> None:
+        if operation == "create" and key == "p0001":
+            both.crm.add({"externalId": "p0001", "userName": "by-hand", "note": "mine"})
+            both.crm.before = Trouble("lookup", lost)
+            raise ObjectExists("409 externalId is taken")
+
+    both.crm.before = made_by_hand
+
+    report = both.run()
+
+    assert ("crm", "p0001", "object-exists") in issues(report)
+    both.crm.before = None
+    both.run(delta=True)
+    assert both.accounts()["p0001"] == {"externalId": "p0001", "userName": "by-hand", "note": "mine"}
+
+
 def test_a_target_that_cannot_be_reached_gets_its_rows_by_the_next_run_without_new_approval(both: World) -> None:
     both.hire_many(10)
     both.run()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from identitymesh.connectors.contract import Entry
-from identitymesh.connectors.outcomes import NOT_CARRIED_OUT
+from identitymesh.connectors.outcomes import NOT_CARRIED_OUT, after_a_change
 from identitymesh.errors import (
     ConnectionLost,
     ConnectorError,
@@ -61,7 +61,7 @@ def _under_way(
 
     answers = together(noted())
     try:
-        while (answer := take(answers)) is not None:
+        while (answer := _taken(take, answers, asked)) is not None:
             attributes = asked.popleft()
             if isinstance(answer, Entry):
                 yield _outcome(sound, answer)
@@ -71,6 +71,18 @@ def _under_way(
     except _FAILURES as error:
         failure = error
     yield from [failure] * len(asked)
+
+
+def _taken(
+    take: Callable[[Answers], Entry | ConnectorError | None], answers: Answers, asked: Collection[Attributes]
+) -> Entry | ConnectorError | None:
+    try:
+        return take(answers)
+    except _FAILURES:
+        if not asked:
+            raise
+        with after_a_change():  # no answer of one, but the end of all that are under way: each may be carried out
+            raise
 
 
 def _outcome(action: Callable[..., Entry], given: object) -> Outcome:

@@ -52,7 +52,7 @@ from identitymesh.connectors.contract import (
 )
 from identitymesh.connectors.creating import create_many
 from identitymesh.connectors.guarding import GuardedChange
-from identitymesh.connectors.outcomes import NOT_CARRIED_OUT, Verdict, WriteOutcome
+from identitymesh.connectors.outcomes import NOT_CARRIED_OUT, Verdict, WriteOutcome, after_a_change
 from identitymesh.connectors.patience import Patience
 from identitymesh.errors import (
     ConnectorError,
@@ -216,7 +216,7 @@ class Facade:
         created = self._repeat(
             "creating an object", lambda: operation.create(object_class, attributes), NOT_CARRIED_OUT
         )
-        return self._sound(created)
+        return self._made(created)
 
     def create_many(self, object_class: str, wanted: Iterator[Attributes]) -> Iterator[Entry | MeshError]:
         """What :meth:`create` answers or raises for each, in their order; several may be under way at once.
@@ -229,7 +229,7 @@ class Facade:
             alone=lambda attributes: self.create(object_class, attributes),
             together=None if several is None else lambda following: several.create_many(object_class, following),
             take=self._next_answer,
-            sound=self._sound,
+            sound=self._made,
         )
 
     def write(
@@ -276,7 +276,11 @@ class Facade:
         except ConnectorError as error:
             error.connector = error.connector or self.name
             raise
-        return outcome if outcome.entry is None else replace(outcome, entry=self._sound(outcome.entry))
+        if outcome.entry is None:
+            return outcome
+        if outcome.settled and entry_fault(outcome.entry) is not None:
+            return replace(outcome, entry=None)  # it is as wanted all the same
+        return replace(outcome, entry=self._sound(outcome.entry))
 
     def _complete(self, opened: Callable[[], Iterator[Page]]) -> Iterator[Page]:
         count = 0
@@ -321,6 +325,10 @@ class Facade:
         if fault is None:
             return entry
         raise ObjectRefused(f"{self._title} gave an object that cannot be taken over: {fault}", connector=self.name)
+
+    def _made(self, created: Entry) -> Entry:
+        with after_a_change():
+            return self._sound(created)
 
     def _next_answer(self, answers: Iterator[Entry | ConnectorError]) -> Entry | ConnectorError | None:
         answer = self._once("creating objects", lambda: next(answers, None))

@@ -7,23 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from identitymesh.connectors.contract import Entry
-from identitymesh.connectors.outcomes import NOT_CARRIED_OUT, Verdict, WriteOutcome
-from identitymesh.errors import (
-    ConnectionLost,
-    ConnectorMisconfigured,
-    CredentialRefused,
-    KeyringError,
-    ObjectChanged,
-    ObjectError,
-    ObjectMissing,
-    PermissionDenied,
-    SecretError,
-)
+from identitymesh.connectors.outcomes import ANSWERED, NOT_SENT, Verdict, WriteOutcome
+from identitymesh.errors import ConnectionLost, ObjectChanged, ObjectMissing
 from identitymesh.model.attributes import Attributes, Value, same
 
 _ROUNDS: Final = 3  # how often it looks again when the object changed between its read and its change
-_NOT_SENT: Final = (*NOT_CARRIED_OUT, CredentialRefused, ConnectorMisconfigured, SecretError, KeyringError)
-_ANSWERED: Final = (ObjectError, PermissionDenied)
 
 Repeat = Callable[[Callable[[], WriteOutcome]], WriteOutcome]
 
@@ -57,7 +45,7 @@ class GuardedChange:
             nonlocal lost
             try:
                 return self.attempt(current)
-            except (*_NOT_SENT, *_ANSWERED):
+            except (*NOT_SENT, *ANSWERED):
                 raise
             except Exception:
                 lost = True
@@ -65,7 +53,7 @@ class GuardedChange:
 
         try:
             return repeat(lambda: self._once(attempt))
-        except _NOT_SENT as error:
+        except NOT_SENT as error:
             if not lost:
                 raise
             raise ConnectionLost(f"no answer while {self.doing}, and then: {error}", hint=error.hint) from error

@@ -9,9 +9,23 @@ from enum import StrEnum
 from typing import Final
 
 from identitymesh.connectors.contract import Entry
-from identitymesh.errors import ConnectionLost, Throttled, Unreachable
+from identitymesh.errors import (
+    ConnectionLost,
+    ConnectorError,
+    ConnectorMisconfigured,
+    CredentialRefused,
+    KeyringError,
+    ObjectError,
+    PermissionDenied,
+    SecretError,
+    Throttled,
+    TimedOut,
+    Unreachable,
+)
 
 NOT_CARRIED_OUT: Final = (Unreachable, Throttled)  # what a call that raises one of these was to do did not happen
+NOT_SENT: Final = (*NOT_CARRIED_OUT, CredentialRefused, ConnectorMisconfigured, SecretError, KeyringError)
+ANSWERED: Final = (ObjectError, PermissionDenied)  # the system looked at the change and said no
 
 
 @contextmanager
@@ -19,11 +33,13 @@ def after_a_change() -> Iterator[None]:
     """The rest of a call that has changed something already.
 
     Raises:
-        ConnectionLost: in place of an error which would prove that the call did nothing.
+        ConnectionLost: in place of every error which would say of the whole call that it did nothing.
     """
     try:
         yield
-    except NOT_CARRIED_OUT as error:
+    except (ConnectionLost, TimedOut):
+        raise
+    except (ConnectorError, SecretError, KeyringError) as error:
         raise ConnectionLost(f"a part of the change was carried out, and then: {error}", hint=error.hint) from error
 
 

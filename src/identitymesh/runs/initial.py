@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from identitymesh.connectors.contract import Entry
 from identitymesh.connectors.facade import Facade
+from identitymesh.connectors.outcomes import ANSWERED, NOT_SENT
 from identitymesh.connectors.scrubbing import scrub
-from identitymesh.errors import ConnectionLost, ConnectorError, LeaseLost, MeshError, TimedOut
+from identitymesh.errors import ConnectorError, LeaseLost, MeshError
 from identitymesh.lease import Lease
 from identitymesh.model.accounts import attributes_of, initial_of
 from identitymesh.model.attributes import Attributes
@@ -77,7 +78,7 @@ class Creates:
             return outcome
         password = self._made.get(_ref(attempt)) if _length(attempt) else None
         if password is not None and isinstance(outcome, ConnectorError):
-            if not isinstance(outcome, ConnectionLost | TimedOut):  # these two may have created it
+            if isinstance(outcome, (*NOT_SENT, *ANSWERED)):  # whatever else went wrong: it may have been created
                 self.forget([attempt])
             outcome.message = scrub([password], outcome.message)
             outcome.hint = scrub([password], outcome.hint)

@@ -14,6 +14,7 @@ from identitymesh.connectors.facade import Facade
 from identitymesh.connectors.outcomes import Verdict
 from identitymesh.errors import (
     AccountTaken,
+    ConnectionLost,
     ConnectorError,
     ConnectorMisconfigured,
     CredentialRefused,
@@ -26,6 +27,7 @@ from identitymesh.errors import (
     SecretError,
     StorageError,
     Throttled,
+    TimedOut,
     Unreachable,
 )
 from identitymesh.lease import Lease
@@ -206,8 +208,11 @@ class Sender:
         account = attempt.account
         try:
             entry = made()
-        except ObjectExists:
-            existing = self._lookup(account)
+        except ObjectExists as exists:
+            try:
+                existing = self._lookup(account)
+            except (ConnectionLost, TimedOut) as error:
+                raise exists from error  # it is known what became of the create, whoever has made the account
             if existing is None:
                 raise
             return self._stale(attempt, existing)  # somebody made it meanwhile: looked at before it is changed
