@@ -173,6 +173,13 @@ class TestGuardedWrite:
         connector = Scripted(OLD, ConnectionLost("cut"), NEW)
         assert write(facade(connector)).verdict is Verdict.DONE
 
+    def test_what_differs_after_a_lost_answer_may_be_what_was_done(self) -> None:
+        half = Entry("1", {"mail": "else"})
+        for call in (write, remove):
+            outcome = call(facade(Scripted(OLD, ConnectionLost("cut"), half)))
+            assert (outcome.verdict, outcome.entry, outcome.unsure) == (Verdict.STALE, half, True)
+            assert not call(facade(Scripted(OLD, ObjectChanged("412"), half))).unsure
+
     def test_a_refusal_is_final(self) -> None:
         connector = Scripted(OLD, ObjectRefused("too long"))
         with pytest.raises(ObjectRefused) as refused:
@@ -190,7 +197,14 @@ class TestGuardedWrite:
     @pytest.mark.parametrize("lost", [ConnectionLost("cut"), TimedOut("late"), TimeoutError("late")])
     @pytest.mark.parametrize(
         "then",
-        [Unreachable("down"), Throttled("busy", retry_after=61), CredentialRefused("no"), SecretMissing("gone")],
+        [
+            Unreachable("down"),
+            Throttled("busy", retry_after=61),
+            CredentialRefused("no"),
+            SecretMissing("gone"),
+            PermissionDenied("no"),
+            ObjectRefused("a row cannot be taken over"),
+        ],
         ids=lambda error: type(error).__name__,
     )
     def test_an_answer_that_was_lost_stays_lost_whatever_keeps_the_next_try_from_looking(

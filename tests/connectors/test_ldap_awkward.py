@@ -347,6 +347,18 @@ def test_renamed_and_moved(branch: Branch, opened: Facade) -> None:
     assert dn == f"sn=LEE,{branch.people}"
 
 
+def test_renamed_and_then_refused(branch: Branch, opened: Facade) -> None:
+    """The whole is neither carried out nor refused: what is there now is given, as what may be half of it."""
+    created = opened.create("user", new(branch, "ann"))
+    known: Attributes = {"dn": str(created.attributes["dn"]), "cn": "ann"}
+    there, no_ascii = f"uid=eve,{branch.people}", "\u00e4@example.com"
+    outcome = change(opened, created.key, known, {"dn": there, "cn": "ann", "mail": no_ascii})
+    assert (outcome.verdict, outcome.unsure) == (Verdict.STALE, True)
+    assert outcome.entry.attributes == {"dn": there, "cn": "ann"}
+    with pytest.raises(ObjectRefused):
+        change(opened, created.key, {"dn": there, "cn": "ann"}, {"dn": there, "cn": "ann", "mail": no_ascii})
+
+
 def test_a_rename_that_cannot_be(branch: Branch, opened: Facade) -> None:
     created = opened.create("user", new(branch, "ann"))
     branch.add("bob")

@@ -24,7 +24,7 @@ from identitymesh.errors import (
     Throttled,
     Unreachable,
 )
-from identitymesh.model.attributes import Attributes
+from identitymesh.model.attributes import Attributes, load
 from identitymesh.runs.reports import RunReport
 from identitymesh.storage.tables.mesh import account
 from identitymesh.storage.tables.runs import lease
@@ -258,6 +258,57 @@ def test_a_change_whose_answer_was_lost_is_audited_although_something_newer_is_w
 
     assert both.accounts()["p0001"]["familyName"] == "Second"
     assert told_of_updates(both) == ["failed", "done", "done"]
+
+
+def steps_of_updates(world: World) -> list[tuple[str, Any, Any]]:
+    """Outcomes of changes of accounts, with the family name before and after."""
+    with world.database.read() as connection:
+        query = text("SELECT outcome, payload FROM audit WHERE action = 'account.update' ORDER BY sequence")
+        rows = [(outcome, load(payload)) for outcome, payload in connection.execute(query)]
+    return [(outcome, told["before"].get("familyName"), told["after"].get("familyName")) for outcome, told in rows]
+
+
+@pytest.mark.parametrize("times", [1, 4], ids=["seen by the next try", "seen by the next run"])
+def test_what_was_made_of_a_change_whose_answer_was_lost_is_audited(both: World, times: int) -> None:
+    both.hire_many(3)
+    both.run()
+
+    def halfway(attributes: Attributes) -> Attributes:
+        return {**attributes, "familyName": str(attributes["familyName"]).replace("-", " ")}
+
+    both.crm.spelling = halfway
+    both.change("p0001", last="Half-Done")
+    looks = Trouble("get", lambda: Unreachable("down"), times=times if times > 1 else 0)
+
+    def lost_and_down(operation: str, _: str) -> None:
+        both.crm.after, both.crm.before = None, looks
+        raise lost()
+
+    both.crm.after = lost_and_down
+    both.run(delta=True)
+    both.crm.before = None
+    both.run(delta=True)
+    both.run(delta=True)
+
+    told = [one for one in steps_of_updates(both) if one[0] == "done"]
+    assert told == [("done", "Last1", "Half Done"), ("done", "Half Done", "Half-Done")]
+    assert both.run().row_count == 0
+
+
+def test_what_somebody_else_did_is_not_told_as_ours(both: World) -> None:
+    both.hire_many(3)
+    both.run()
+    both.change("p0001", last="New")
+    key = key_of(both, "p0001")
+
+    def by_hand(operation: str, _: str) -> None:
+        if operation == "get":
+            both.crm.objects[key]["familyName"] = "By hand"
+
+    both.crm.before = by_hand
+    both.run(delta=True)
+
+    assert steps_of_updates(both) == [("stale", "Last1", "New")]
 
 
 def test_three_losses_in_a_row_stop_the_target_until_the_next_run(world: World) -> None:

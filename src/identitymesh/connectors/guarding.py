@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from identitymesh.connectors.contract import Entry
@@ -34,7 +34,8 @@ class GuardedChange:
     def repeated(self, repeat: Repeat) -> WriteOutcome:
         """Carry it out; ``repeat`` makes a call again after what may pass.
 
-        An answer that was lost stays lost if no later try got as far as to see what had become of the change.
+        An answer that was lost stays lost if no later try got as far as to see what had become of the change; and what
+        is neither as known nor as desired then may be what the change became, half of it or in another spelling.
 
         Raises:
             ConnectionLost, TimedOut: it may have been carried out.
@@ -45,18 +46,22 @@ class GuardedChange:
             nonlocal lost
             try:
                 return self.attempt(current)
-            except (*NOT_SENT, *ANSWERED):
+            except (*NOT_SENT, ObjectChanged, ObjectMissing):
+                raise
+            except ANSWERED:
+                lost = False  # it was looked at just before, and was as known
                 raise
             except Exception:
                 lost = True
                 raise
 
         try:
-            return repeat(lambda: self._once(attempt))
-        except NOT_SENT as error:
+            outcome = repeat(lambda: self._once(attempt))
+        except (*NOT_SENT, *ANSWERED) as error:
             if not lost:
                 raise
             raise ConnectionLost(f"no answer while {self.doing}, and then: {error}", hint=error.hint) from error
+        return replace(outcome, unsure=lost and outcome.verdict is Verdict.STALE)
 
     def _once(self, attempt: Callable[[Entry], Entry | None]) -> WriteOutcome:
         for _ in range(_ROUNDS):

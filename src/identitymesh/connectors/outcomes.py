@@ -58,10 +58,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WriteOutcome:
-    """``entry`` is the object as it is at the target now; ``None`` after a delete and when it is missing."""
+    """``entry`` is the object as it is at the target now; ``None`` after a delete and when it is missing.
+
+    ``unsure``: it may have been changed by this very call, wholly or in part: the answer of an earlier try was lost.
+    """
 
     verdict: Verdict
     entry: Entry | None = None
+    unsure: bool = False
 
     @property
     def settled(self) -> bool:

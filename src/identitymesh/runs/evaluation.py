@@ -387,7 +387,7 @@ class Evaluation:
         tx.remove_objects(list(self._removed))
         waiting = {one.id: self._waiting_pairs(one) for one in self._objects.values()}
         tx.put_waiting({**waiting, **dict.fromkeys(self._removed, ())}, self._new)
-        tx.audit([found_event(one, self._actor, self._run_id) for one in self._accounts.write()])
+        tx.audit([found_event(one, self._actor, self._run_id, "import") for one in self._accounts.write()])
         for event in (events := person_events(self._before, new, changed, self._actor, self._run_id)):
             self.outcome.counts[event.action] += 1
         tx.audit(events)

@@ -14,15 +14,15 @@ from identitymesh.rules.ruleset import MeshType, RuleSet
 
 @dataclass(frozen=True, slots=True)
 class FoundDone:
-    """An account whose change was sent, whose answer never came, and that an import shows changed."""
+    """An account whose change was sent, whose answer never came, and that is seen to be changed."""
 
     before: Account
     after: Account
     anchor: str | None
 
 
-def found_event(found: FoundDone, actor: str, run_id: int) -> Record:
-    """The record that the run which sent the change could not write any more."""
+def found_event(found: FoundDone, actor: str, run_id: int, by: str) -> Record:
+    """The record that could not be written when the change was sent; ``by`` what it was seen."""
     before, after = found.before, found.after
     if before.known is None or after.known is None:
         kind = "create" if before.known is None else "delete"
@@ -40,7 +40,7 @@ def found_event(found: FoundDone, actor: str, run_id: int) -> Record:
         object=after.object,
         anchor=found.anchor,
         rule=after.rule,
-        found_by="import",
+        found_by=by,
     )
 
 

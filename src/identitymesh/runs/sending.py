@@ -39,6 +39,7 @@ from identitymesh.rules.join import key_text
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs.contract import Attempt, ExportStore, Issue, Result
 from identitymesh.runs.initial import Creates
+from identitymesh.runs.people import FoundDone, found_event
 from identitymesh.runs.reports import Progress
 from identitymesh.secrets.initial import InitialPasswords
 
@@ -46,6 +47,8 @@ from identitymesh.secrets.initial import InitialPasswords
 HOPELESS = (Unreachable, CredentialRefused, ConnectorMisconfigured, Throttled)
 LOST_IN_A_ROW = 3
 ANSWERED = "the target answers with an account that belongs to somebody else here"
+CHANGED = "the account is not what the plan was made from; it was left alone and is planned anew"
+HALF_DONE = "the answer to a change was lost, and the account is not quite as it should be; it is planned anew"
 TAKEN = "the account with this person's correlate value belongs to somebody else here; it was not touched"
 
 
@@ -88,6 +91,7 @@ class Sender:
         self._linked: dict[tuple[str, str], int] = {}  # (object class, key): whose account it became just now
         self._made: dict[tuple[str, str], Attempt] = {}  # those of them in this chunk that may be somebody's already
         self._results: dict[tuple[int, str, str], Result] = {}  # of this chunk
+        self._found_event = partial(found_event, actor=work.actor, run_id=work.run_id, by="export")
         self._managed = {rule.name: rule.managed for several in work.rules.projections.values() for rule in several}
 
     def chunk(self, attempts: Sequence[Attempt]) -> tuple[list[Result], list[Attempt]]:
@@ -256,8 +260,7 @@ class Sender:
     def _complete(self, attempt: Attempt, entry: Entry) -> Result:
         """A create whose answer was lost: adopt it, and see to it that it holds what was sent."""
         account = attempt.account
-        managed = self._managed[account.rule]
-        current = {name: value for name, value in entry.attributes.items() if name in managed}
+        current = {name: value for name, value in entry.attributes.items() if name in self._managed[account.rule]}
         outcome = self._facade.write(
             account.object,
             entry.key,
@@ -265,9 +268,9 @@ class Sender:
             expected=current,
             desired=attributes_of(account.desired),
         )
-        if outcome.verdict in (Verdict.DONE, Verdict.WRITTEN):
-            return self._written(attempt, outcome.entry or entry)
-        return self._stale(attempt, outcome.entry or entry)
+        if outcome.verdict is Verdict.STALE and outcome.entry is not None:
+            return self._stale(attempt, outcome.entry)
+        return self._written(attempt, outcome.entry or entry) if outcome.settled else self._missing(attempt)
 
     def _change(self, attempt: Attempt) -> Result:
         account = attempt.account
@@ -281,7 +284,7 @@ class Sender:
         if outcome.verdict is Verdict.MISSING:
             return self._missing(attempt)
         if outcome.verdict is Verdict.STALE and outcome.entry is not None:
-            return self._stale(attempt, outcome.entry)
+            return self._stale(attempt, outcome.entry, unsure=outcome.unsure)
         return self._written(attempt, outcome.entry)
 
     def _delete(self, attempt: Attempt) -> Result:
@@ -291,8 +294,7 @@ class Sender:
         if outcome.verdict is Verdict.STALE and outcome.entry is not None:
             return self._stale(attempt, outcome.entry)
         self._total.done["delete"] += 1
-        removed = ObjectId(account.connector, account.object, _key(account))
-        return self._result(attempt, exporting.gone, removed=removed)
+        return self._result(attempt, exporting.gone, removed=ObjectId(account.connector, account.object, _key(account)))
 
     # -- what came of it ---------------------------------------------------------
 
@@ -302,12 +304,15 @@ class Sender:
         self._total.done[str(account.kind)] += 1
         return self._result(attempt, lambda row: exporting.written(row, account, entry, managed), entry=entry)
 
-    def _stale(self, attempt: Attempt, entry: Entry) -> Result:
-        managed = self._managed[attempt.account.rule]
+    def _stale(self, attempt: Attempt, entry: Entry, *, unsure: bool = False) -> Result:
+        account = attempt.account
         self._total.stale += 1
-        message = "the account is not what the plan was made from; it was left alone and is planned anew"
-        self._issue(attempt, "object-changed", message)
-        return self._result(attempt, lambda row: exporting.found(row, entry, managed), entry=entry, outcome="stale")
+        change = partial(exporting.found, entry=entry, managed=self._managed[account.rule])
+        now = change(account)
+        ours = (unsure or exporting.unanswered(account)) and account.kind != "delete" and now.known != account.known
+        self._issue(attempt, "object-changed", HALF_DONE if ours else CHANGED)
+        event = self._found_event(FoundDone(account, now, attempt.anchor)) if ours else None
+        return self._result(attempt, change, entry=entry, outcome="stale", event=event)
 
     def _missing(self, attempt: Attempt) -> Result:
         self._total.stale += 1
@@ -332,8 +337,9 @@ class Sender:
         removed: ObjectId | None = None,
         outcome: str = "done",
         error: ConnectorError | None = None,
+        event: Record | None = None,
     ) -> Result:
-        event = self._event(attempt, "failed" if error else outcome, error.code if error else None)
+        event = event or self._event(attempt, "failed" if error else outcome, error.code if error else None)
         stored = self._stored(attempt.account, entry) if entry is not None else None
         return Result(change, attempt.account.place, stored, removed if self._keeps(attempt.account) else None, event)
 
