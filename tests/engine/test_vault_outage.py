@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from identitymesh.errors import ObjectRefused
 from identitymesh.secrets.azure import requests
 from tests.secrets.providers.keyvault import CLIENT
+from tests.servers.azure import Weather
 from tests.servers.https import Answer
 
 from .vaulted import PASSWORD, VaultedWorld, vaulted_world, watermarks
@@ -61,6 +63,56 @@ def test_abuse_58_ten_minutes_without_the_vault(world: VaultedWorld, outage: dic
     assert "p9999" in world.accounts()
     assert world.accounts()["p0003"]["active"] != world.accounts()["p0001"]["active"]
     assert target(report).state in ("released", "ready", "empty", "done")
+
+
+def test_what_was_done_is_recorded_although_the_vault_goes_away_while_passwords_are_dropped(
+    world: VaultedWorld,
+) -> None:
+    once = "      on_create: {secret: 'InitialPassword(20)'}\n      attributes:\n        externalId"
+    world.apply(lambda text: text.replace("      attributes:\n        externalId", once), release=True)
+    world.run()
+    world.hire("q1", "New", "One")
+    world.hire("q2", "New", "Two")
+    world.hire("q3", "New", "Three")
+    fair = world.vault.weather
+
+    def refuse(operation: str, key: str) -> None:
+        if operation == "create" and key == "q2":
+            world.vault.weather = Weather(cut_after=0)
+            raise ObjectRefused("422 no twos")
+
+    world.crm.before = refuse
+    report = world.run(delta=True)
+    world.vault.weather = fair
+
+    (exported,) = report.exports
+    assert (exported.done, exported.parked) == ({"create": 2}, 1)
+    assert exported.error_code == "provider-unavailable"
+    assert {(one.subject, one.code) for one in report.issues} == {
+        ("q2", "object-refused"),
+        ("", "provider-unavailable"),
+    }
+    world.crm.before = None
+    after = world.run()
+    assert [one.done for one in after.exports] == [{"create": 1}]
+    assert {"q1", "q2", "q3"} <= world.accounts().keys()
+
+
+def test_a_run_goes_on_although_the_vault_removes_no_expired_passwords(world: VaultedWorld) -> None:
+    once = "      on_create: {secret: 'InitialPassword(20)'}\n      attributes:\n        externalId"
+    world.apply(lambda text: text.replace("      attributes:\n        externalId", once), release=True)
+    world.ahead = timedelta(days=-15)
+    world.hire("q1", "New", "One")
+    world.run()
+    world.ahead = timedelta()
+    with world.vault.when(cut_after=0):
+        report = world.run()
+
+    assert {one.connector: one.error_code for one in report.imports} == {"hr": "provider-unavailable", "crm": ""}
+    assert [note for note in report.notes if note.startswith("expired initial passwords were not removed: ")]
+    assert len(world.engine._parts.secrets.list()) == 2
+    world.run()
+    assert [one.ref for one in world.engine._parts.secrets.list()] == ["secret://hr/reader"]
 
 
 def test_one_connector_without_its_secret_stops_no_other(world: VaultedWorld) -> None:

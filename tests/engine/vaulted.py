@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from identitymesh.connectors.catalogue import kinds
@@ -13,6 +14,7 @@ from identitymesh.connectors.settings import SecretRef
 from identitymesh.redaction import Secret
 from identitymesh.runs.definitions import Definitions
 from identitymesh.runs.engine import Engine
+from identitymesh.secrets.initial import InitialPasswords
 from identitymesh.secrets.protectors import Means
 from identitymesh.secrets.references import parse
 from identitymesh.secrets.setup import initialise
@@ -65,7 +67,8 @@ class VaultedWorld(World):
         plain = super().another_engine()._parts
         store = SecretStore(SqlSecretRows(self.database), self.folder / "host", self.means)
         all_kinds = {**kinds(), **plain.kinds, "locked": locked_kind(self.directories)}
-        parts = replace(plain, secrets=store, kinds=all_kinds)
+        passwords = InitialPasswords(SqlSecretRows(self.database), store, "tester", timedelta(days=14), self.clock)
+        parts = replace(plain, secrets=store, passwords=passwords, kinds=all_kinds)
         definitions = Definitions(
             SqlDefinitions(self.database), parts.kinds, store.audience, actor="tester", clock=parts.clock
         )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 
 from identitymesh.connectors.contract import Entry
 from identitymesh.connectors.facade import Facade
 from identitymesh.connectors.outcomes import ANSWERED, NOT_SENT
 from identitymesh.connectors.scrubbing import scrub
-from identitymesh.errors import ConnectorError, LeaseLost, MeshError
+from identitymesh.errors import ConnectorError, KeyringError, LeaseLost, MeshError, SecretError, StorageError
 from identitymesh.lease import Lease
 from identitymesh.model.accounts import attributes_of, initial_of
 from identitymesh.model.attributes import Attributes
@@ -32,6 +31,7 @@ class Creates:
         self._lease = lease
         self._run = str(run_id)
         self._made: dict[SecretReference, Secret] = {}
+        self.not_dropped: MeshError | None = None  # why passwords are still there that no account has
 
     def prepare(self, attempts: Sequence[Attempt]) -> None:
         """Make and store the passwords of a chunk in one transaction, but of those that the target may have already.
@@ -105,11 +105,16 @@ class Creates:
             self._made.pop(ref, None)
 
     def _drop(self, refs: Sequence[SecretReference]) -> None:
-        """They expire anyway."""
-        if refs:
-            with suppress(LeaseLost):
-                self._lease.assert_live()
-                self._keeper.drop(refs, self._lease)
+        """They expire anyway: that they cannot be removed changes nothing of what came of the creates."""
+        if not refs or self.not_dropped is not None:
+            return
+        try:
+            self._lease.assert_live()
+            self._keeper.drop(refs, self._lease)
+        except LeaseLost:
+            pass
+        except (SecretError, KeyringError, StorageError) as error:
+            self.not_dropped = error
 
 
 def _length(attempt: Attempt) -> int:

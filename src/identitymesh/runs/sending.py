@@ -113,6 +113,8 @@ class Sender:
         self._refuse_taken(self._results)
         untried = [one for one in attempts if one.account.place not in self._results]
         self._creates.drop(untried)
+        if self._creates.not_dropped is not None:
+            self._stop(self._creates.not_dropped)
         return list(self._results.values()), untried
 
     @property
@@ -180,7 +182,7 @@ class Sender:
         self._last_loss = error
         if self._lost >= LOST_IN_A_ROW:
             self._stop(error)
-        self._note(attempt, error)
+        self._issue(attempt, error.code, str(error))
         return self._result(attempt, lambda row: exporting.failed(row, account, error.code, str(error)), error=error)
 
     def _one(self, attempt: Attempt) -> Result:
@@ -191,7 +193,7 @@ class Sender:
 
     def _refused(self, attempt: Attempt, error: ConnectorError) -> Result:
         self._total.parked += 1
-        self._note(attempt, error)
+        self._issue(attempt, error.code, str(error))
         account, code, reason = attempt.account, error.code, str(error)
         return self._result(attempt, lambda row: exporting.refused(row, account, code, reason), error=error)
 
@@ -320,9 +322,6 @@ class Sender:
         account = attempt.account
         removed = ObjectId(account.connector, account.object, account.key or "")
         return self._result(attempt, exporting.gone, removed=removed, outcome="stale")
-
-    def _note(self, attempt: Attempt, error: ConnectorError) -> None:
-        self._issue(attempt, error.code, str(error))
 
     def _issue(self, attempt: Attempt, code: str, message: str) -> None:
         subject = attempt.anchor or str(attempt.account.identity_id)
