@@ -82,7 +82,8 @@ class SecretStore:
         Raises:
             SecretRefused: empty, or above 16 KiB.
             UsageError: the secret exists in the other keyring.
-            KeyringError, ProviderError, StorageError: it cannot be stored; nothing was.
+            KeyringError, ProviderError, StorageError: it is not the version that the ledger names. A vault whose answer
+                was lost, or that took it before the ledger could, may have it as its newest all the same.
         """
         check_value(value, ref.text)
         about = {"owner": owner, "description": description, "cadence_days": cadence_days}

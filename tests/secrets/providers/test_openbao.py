@@ -526,6 +526,12 @@ class TestTransport:
 
 class TestEntries:
     def test_a_write_whose_answer_was_lost_is_one_version(self, world: VaultWorld, server: OpenBaoServer) -> None:
+        answered = self._lose_one_write(server)
+        assert world.put("value") == "1"
+        assert answered
+        assert server.kv["identitymesh/hr/reader"].current == 1
+
+    def _lose_one_write(self, server: OpenBaoServer) -> list[str]:
         answered: list[str] = []
 
         def lose_one(request: Request) -> Answer | None:
@@ -537,9 +543,7 @@ class TestEntries:
             return None
 
         server.fault = lose_one
-        assert world.put("value") == "1"
-        assert answered
-        assert server.kv["identitymesh/hr/reader"].current == 1
+        return answered
 
     def test_a_mount_that_keeps_one_version_keeps_enough_of_ours(
         self, world: VaultWorld, server: OpenBaoServer
@@ -563,6 +567,41 @@ class TestEntries:
         assert {number for number, version in entry.versions.items() if not version.deleted} == {2, 3}
         world.store().delete(REF, actor=ACTOR, purge=True)
         assert server.kv == {}
+
+    def test_a_set_that_fails_brings_back_nothing_that_was_deleted(
+        self, world: VaultWorld, server: OpenBaoServer
+    ) -> None:
+        world.put("one")
+        world.store().delete(REF, actor=ACTOR)
+        server.fault = lambda request: (
+            Answer(403, {"errors": ["permission denied"]}) if "/data/" in request.path else None
+        )
+        with pytest.raises(ProviderDenied):
+            world.put("two")
+        server.fault = lambda _request: None
+        (version,) = server.kv["identitymesh/hr/reader"].versions.values()
+        assert version.deleted
+
+    def test_a_set_is_one_although_what_was_deleted_cannot_be_brought_back(
+        self, world: VaultWorld, server: OpenBaoServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        world.put("one")
+        world.store().delete(REF, actor=ACTOR)
+        server.fault = lambda request: (
+            Answer(403, {"errors": ["permission denied"]}) if "/undelete/" in request.path else None
+        )
+        assert world.put("two") == "2"
+        assert world.get() == b"two"
+        assert "version 1 stays deleted in openbao" in caplog.text
+
+    def test_after_a_lost_answer_a_set_goes_on_from_what_was_deleted_as_well(
+        self, world: VaultWorld, server: OpenBaoServer
+    ) -> None:
+        world.put("one")
+        world.store().delete(REF, actor=ACTOR)
+        self._lose_one_write(server)
+        assert world.put("two") == "2"
+        assert not any(version.deleted for version in server.kv["identitymesh/hr/reader"].versions.values())
 
     def test_retired_versions_are_destroyed(self, world: VaultWorld, server: OpenBaoServer) -> None:
         world.put("old")

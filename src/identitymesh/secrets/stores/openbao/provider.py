@@ -1,7 +1,8 @@
 """What the contract of providers asks, said in entries.
 
 A version is the number that the engine gave it. Every set names the version that it replaces (check-and-set), so of
-two at once neither is lost. A deletion is soft; a later set undeletes the newest version first, and goes on from it.
+two at once neither is lost. A deletion is soft; a later set goes on from the newest version, and undeletes that once
+its own is there: one that fails brings back nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from identitymesh.secrets.providers import Change, Done, Fetched, Found, Held, P
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import SecretRows, SecretView
 from identitymesh.secrets.stores.openbao import NAME
-from identitymesh.secrets.stores.openbao.entries import Entries
+from identitymesh.secrets.stores.openbao.entries import Entries, Entry
 from identitymesh.secrets.stores.openbao.place import place_of
 from identitymesh.secrets.stores.openbao.session import Mismatch, Session
 
@@ -61,13 +62,11 @@ class OpenBaoProvider:
             entry = self._entries.find(text)
             current = entry.current if entry else 0
             if lost >= 0 and current == lost + 1 and self._is(text, current, value):
-                return self._done(text, current)  # it was written, and only the answer was lost
+                return self._done(text, current, entry)  # it was written, and only the answer was lost
             if entry is None or not self._entries.is_marked(text, entry):
                 self._entries.mark(text, entry)
-            if entry is not None and current in entry.deleted:
-                self._entries.undelete(text, [current])
             try:
-                return self._done(text, self._entries.write(text, value, current, pending=pending))
+                return self._done(text, self._entries.write(text, value, current, pending=pending), entry)
             except Mismatch:
                 lost = current
                 pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
@@ -76,7 +75,12 @@ class OpenBaoProvider:
             f"{text}: others write to {self._entries.path(text)} in openbao all the time", hint="Try again later."
         )
 
-    def _done(self, ref: str, version: int) -> Change:
+    def _done(self, ref: str, version: int, entry: Entry | None) -> Change:
+        if entry is not None and version - 1 in entry.deleted:
+            try:
+                self._entries.undelete(ref, [version - 1])
+            except SecretError as error:  # the set is done, and nobody reads the one before
+                _LOG.warning("%s: version %d stays deleted in openbao: %s", ref, version - 1, error)
         _LOG.info("%s is stored in openbao at %s, version %d", ref, self._entries.path(ref), version)
         return Done(str(version))
 
