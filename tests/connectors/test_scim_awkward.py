@@ -289,6 +289,33 @@ class TestLists:
                 list(opened.read("user", []))
             assert server.asked[-1].query["filter"] == 'userType eq "x"'
 
+    @pytest.mark.parametrize(
+        ("listed", "error", "words"),
+        [
+            ({"totalResults": 1, "Resources": []}, ConnectionLost, "there are 1 resources, but gave 0"),
+            ({"totalResults": 1}, ConnectionLost, "there are 1 resources, but gave 0"),
+            ({"totalResults": 1, "Resources": [{"userName": "ann"}]}, ObjectRefused, "the resource has no id"),
+        ],
+    )
+    def test_a_lookup_that_was_not_complete_does_not_say_that_there_is_nobody(
+        self, listed: dict[str, Any], error: type[Exception], words: str
+    ) -> None:
+        """Who is told that there is nobody makes another one."""
+        with (
+            web_server(Service(quirks=[forever("GET", "/Users", Reply(body=listed))])) as server,
+            scim(server) as opened,
+            pytest.raises(error, match=words),
+        ):
+            opened.lookup("user", "userName", "ann")
+
+    @pytest.mark.parametrize("listed", [{"totalResults": 0}, {"Resources": []}])
+    def test_a_lookup_that_finds_nobody_says_so(self, listed: dict[str, Any]) -> None:
+        with (
+            web_server(Service(quirks=[forever("GET", "/Users", Reply(body=listed))])) as server,
+            scim(server) as opened,
+        ):
+            assert opened.lookup("user", "userName", "ann") == []
+
     def test_a_service_that_ignores_filters_gives_no_wrong_person(self) -> None:
         with web_server(Service(people(12))) as server, scim(server) as opened:
             assert [entry.key for entry in opened.lookup("user", "userName", "U7")] == ["7"]

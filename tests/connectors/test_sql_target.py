@@ -104,6 +104,27 @@ def change(opened: Facade, key: str, old: Attributes, new: Attributes) -> Any:
     return opened.write("user", key, Modification(new), expected=old, desired={**old, **new})
 
 
+# -- what cannot be read is there ------------------------------------------------------
+
+
+def test_a_row_that_cannot_be_taken_over_is_not_said_to_be_absent(table: Table) -> None:
+    """Who is told that there is none makes another one."""
+    table.sql("CREATE TABLE badge (no text, mail text)")
+    table.sql("INSERT INTO badge VALUES (NULL, 'ann@example.com')")
+    with pytest.raises(ObjectRefused, match="a row of badge cannot be taken over: the key is empty"):
+        table.facade().lookup("user", "mail", "ann@example.com")
+
+
+def test_nor_is_one_that_is_asked_for_by_its_key(postgres: Table) -> None:
+    postgres.sql("CREATE TABLE badge (no text, tags text[])")
+    postgres.sql("INSERT INTO badge VALUES ('1', '{{a},{b}}')")
+    opened = postgres.facade()
+    with pytest.raises(ObjectRefused, match="column tags has the type array of arrays"):
+        opened.get("user", "1")
+    with pytest.raises(ObjectRefused, match="column tags has the type array of arrays"):
+        change(opened, "1", {"tags": "a"}, {"tags": "b"})
+
+
 # -- types ----------------------------------------------------------------------------
 
 

@@ -105,8 +105,9 @@ class ScimTarget:
             exact = [resource for resource in matching if one in values_of(read_value(resource, path))]
             for resource in exact or matching:
                 read = self._entry(resource, kind, paths)
-                if isinstance(read, Entry):
-                    found.setdefault(read.key, read)
+                if isinstance(read, str):  # to leave it out would say that there is none
+                    raise ObjectRefused(f"a resource with this {attribute} cannot be taken over: {read}")
+                found.setdefault(read.key, read)
         return list(found.values())
 
     def create(self, object_class: str, attributes: Attributes) -> Entry:
@@ -167,9 +168,13 @@ class ScimTarget:
                 return []
             answer.raise_for_status(on_object=True, writes=False)
             return [answer.document()]
-        pages = read_list(self._session, kind.endpoint, self._settings.page_size, _filter(path, value), Listing())
+        listing = Listing()
+        pages = read_list(self._session, kind.endpoint, self._settings.page_size, _filter(path, value), listing)
         found = [resource for page in pages for resource in page if isinstance(resource, dict)]
-        return [resource for resource in found if _has(resource, path, value)]
+        matching: list[Mapping[str, Any]] = [one for one in found if _has(one, path, value)]
+        if not matching and listing.total is not None and (why := conclusion(listing)):
+            raise ConnectionLost(f"looking up {path}: {why}")
+        return matching
 
     def _native(self, kind: ResourceType, current: Entry) -> tuple[Mapping[str, Any], str | None]:
         if isinstance(current.native, dict):

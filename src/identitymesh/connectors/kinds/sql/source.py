@@ -23,7 +23,7 @@ from identitymesh.connectors.kinds.sql.settings import SqlObject, SqlSettings
 from identitymesh.connectors.kinds.sql.snapshots import PAGE, Snapshot, columns_of, open_snapshot
 from identitymesh.connectors.kinds.sql.values import RowReader
 from identitymesh.connectors.kinds.sql.watermarks import read_watermark, write_watermark
-from identitymesh.errors import ConnectorMisconfigured
+from identitymesh.errors import ConnectorMisconfigured, ObjectRefused
 from identitymesh.model.attributes import Scalar, Value, values_of
 from identitymesh.redaction import Secret
 
@@ -118,7 +118,11 @@ class SqlSource:
         return list(found.values())
 
     def _where(self, selected: SqlObject, column: str, value: Scalar, names: Sequence[str]) -> list[Entry]:
-        """The sound rows whose column has this value; none if it cannot be a value of the column."""
+        """The rows whose column has this value; none if it cannot be a value of the column.
+
+        Raises:
+            ObjectRefused: one of them cannot be taken over.
+        """
         with self._snapshot(f"looking up {column}") as snapshot:
             on_postgres = self._engine.dialect.name == "postgresql"
             bound = _as_text(value) if on_postgres and not isinstance(value, bytes) else value
@@ -138,8 +142,14 @@ class SqlSource:
         self, snapshot: Snapshot, condition: str, selected: SqlObject, names: Sequence[str], value: Scalar
     ) -> list[Entry]:
         statement = snapshot.select(selected, f"WHERE {condition}")
-        pages = self._read(snapshot, statement, selected, names, {"value": value})
-        return [entry for page in pages for entry in page.entries]
+        found: list[Entry] = []
+        for page in self._read(snapshot, statement, selected, names, {"value": value}):
+            if page.bad:  # to leave it out would say that there is none
+                raise ObjectRefused(
+                    f"a row of {selected.table or 'the query'} cannot be taken over: {page.bad[0].reason}"
+                )
+            found += page.entries
+        return found
 
     def _read(
         self,
