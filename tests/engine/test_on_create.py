@@ -8,7 +8,7 @@ import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from identitymesh import lease as leases
 from identitymesh.errors import (
@@ -17,6 +17,7 @@ from identitymesh.errors import (
     DefinitionRefused,
     LeaseLost,
     ObjectRefused,
+    PermissionDenied,
     SecretExpired,
     SecretMissing,
     Unreachable,
@@ -175,6 +176,69 @@ def test_a_lost_answer_keeps_the_password_that_was_sent(company: World, error: t
     company.run()
 
     assert [one["secret"] for one in company.crm.objects.values()] == [sent] == [password(company)]
+
+
+@pytest.mark.parametrize("error", [PermissionDenied, ObjectRefused], ids=lambda error: error.__name__)
+@pytest.mark.parametrize("delta", [True, False], ids=["delta", "full"])
+def test_a_lookup_that_is_refused_is_no_answer_to_the_create(
+    company: World, error: type[Exception], delta: bool
+) -> None:
+    company.hire("p1")
+
+    def lost(operation: str, _: str) -> None:
+        raise ConnectionLost("no answer")
+
+    def refused(operation: str, _: str) -> None:
+        if operation == "lookup":
+            raise error("not to you")
+
+    company.crm.after = lost
+    company.run()
+    company.crm.after, company.crm.before = None, refused
+    report = company.run(delta=True)
+    assert [one.parked for one in report.exports] == [0]
+    assert "not to you" in report.issues[0].message
+    company.crm.before = None
+
+    company.run(delta=delta)
+
+    (made,) = company.crm.objects.values()
+    assert made["secret"] == password(company)
+    assert company.run().row_count == 0
+    with company.database.read() as connection:
+        told = connection.execute(text("SELECT outcome FROM audit WHERE action = 'account.create' ORDER BY sequence"))
+        assert told.scalars().all() == ["failed", "failed", "done"]
+
+
+def test_a_change_that_is_refused_makes_no_refusal_of_the_create_before_it(company: World) -> None:
+    company.hire("p1")
+
+    def lost(operation: str, _: str) -> None:
+        raise ConnectionLost("no answer")
+
+    def refused(operation: str, _: str) -> None:
+        if operation == "update":
+            raise ObjectRefused("no digits")
+
+    company.crm.after = lost
+    company.run()
+    company.crm.after, company.crm.before = None, refused
+    company.change("p1", last="R2")
+    company.run(delta=True)
+    report = company.run(delta=True)
+
+    assert [one.parked for one in report.exports] == [1]
+    with company.database.read() as connection:
+        rows = connection.execute(text("SELECT action, outcome FROM audit WHERE action LIKE 'account.%'")).all()
+    assert sorted(map(tuple, rows)) == [
+        ("account.create", "done"),
+        ("account.create", "failed"),
+        ("account.update", "failed"),
+    ]
+    company.crm.before = None
+    company.run()
+    (made,) = company.crm.objects.values()
+    assert (made["familyName"], made["secret"]) == ("R2", password(company))
 
 
 def test_who_stood_still_leaves_the_password_of_who_took_over(company: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from identitymesh.audit import Record, person_record
-from identitymesh.model.accounts import Account, differences
+from identitymesh.model.accounts import Account, attributes_of, differences, initial_of
 from identitymesh.model.attributes import Attributes, Value, same
 from identitymesh.model.identities import Identity
 from identitymesh.rules.ruleset import MeshType, RuleSet
+from identitymesh.runs.contract import Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,33 @@ class FoundDone:
     before: Account
     after: Account
     anchor: str | None
+
+
+def sent_event(attempt: Attempt, outcome: str, code: str | None, actor: str, run_id: int) -> Record:
+    """The record of a change that was sent; ``code`` of the error that came of it."""
+    account = attempt.account
+    if account.kind == "create":  # and what is written once; a password is nowhere but in its secret
+        before: Attributes = {}
+        after = {**attributes_of(account.desired), **initial_of(account).values}
+    else:
+        changed = differences(account.known, account.desired)
+        before = {one.name: one.before for one in changed if one.before is not None}
+        after = {one.name: one.after for one in changed if one.after is not None}
+    details = {"code": code} if code else {}
+    return person_record(
+        f"account.{account.kind}",
+        str(account.identity_id),
+        actor=actor,
+        run=str(run_id),
+        outcome=outcome,
+        before=before,
+        after=after,
+        connector=account.connector,
+        object=account.object,
+        anchor=attempt.anchor,
+        rule=account.rule,
+        **details,
+    )
 
 
 def found_event(found: FoundDone, actor: str, run_id: int, by: str) -> Record:

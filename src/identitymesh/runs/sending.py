@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, takewhile
 
-from identitymesh.audit import Record, person_record
+from identitymesh.audit import Record
 from identitymesh.connectors.contract import Entry, LookupOp
 from identitymesh.connectors.facade import Facade
 from identitymesh.connectors.outcomes import Verdict
@@ -31,7 +31,7 @@ from identitymesh.errors import (
     Unreachable,
 )
 from identitymesh.lease import Lease
-from identitymesh.model.accounts import Account, attributes_of, differences, initial_of
+from identitymesh.model.accounts import Account, attributes_of
 from identitymesh.model.attributes import Attributes, digest, image
 from identitymesh.model.objects import ObjectId, StoredObject
 from identitymesh.pipeline import exporting
@@ -39,7 +39,7 @@ from identitymesh.rules.join import key_text
 from identitymesh.rules.ruleset import RuleSet
 from identitymesh.runs.contract import Attempt, ExportStore, Issue, Result
 from identitymesh.runs.initial import Creates
-from identitymesh.runs.people import FoundDone, found_event
+from identitymesh.runs.people import FoundDone, found_event, sent_event
 from identitymesh.runs.reports import Progress
 from identitymesh.secrets.initial import InitialPasswords
 
@@ -91,6 +91,7 @@ class Sender:
         self._linked: dict[tuple[str, str], int] = {}  # (object class, key): whose account it became just now
         self._made: dict[tuple[str, str], Attempt] = {}  # those of them in this chunk that may be somebody's already
         self._results: dict[tuple[int, str, str], Result] = {}  # of this chunk
+        self._sent_event = partial(sent_event, actor=work.actor, run_id=work.run_id)
         self._found_event = partial(found_event, actor=work.actor, run_id=work.run_id, by="export")
         self._managed = {rule.name: rule.managed for several in work.rules.projections.values() for rule in several}
 
@@ -246,7 +247,12 @@ class Sender:
         if attribute is None or account.correlate is None or not self._facade.offers(LookupOp):
             return None
         wanted = attributes_of(account.desired).get(attribute, account.correlate)
-        found = self._facade.lookup(account.object, attribute, wanted)
+        try:
+            found = self._facade.lookup(account.object, attribute, wanted)
+        except (ObjectError, PermissionDenied) as error:
+            if account.status != "sending":
+                raise
+            raise ConnectionLost(f"whether it was made cannot be seen: {error}", hint=error.hint) from error
         if len(found) > 1:
             raise ObjectExists(
                 f"{len(found)} accounts carry {attribute} of this person; none was touched",
@@ -263,13 +269,11 @@ class Sender:
         """A create whose answer was lost: adopt it, and see to it that it holds what was sent."""
         account = attempt.account
         current = {name: value for name, value in entry.attributes.items() if name in self._managed[account.rule]}
-        outcome = self._facade.write(
-            account.object,
-            entry.key,
-            exporting.whole(account),
-            expected=current,
-            desired=attributes_of(account.desired),
-        )
+        desired, change = attributes_of(account.desired), exporting.whole(account)
+        try:
+            outcome = self._facade.write(account.object, entry.key, change, expected=current, desired=desired)
+        except (ObjectError, PermissionDenied):
+            return self._stale(attempt, entry)  # it was made: what is refused is a change of it, and is planned as one
         if outcome.verdict is Verdict.STALE and outcome.entry is not None:
             return self._stale(attempt, outcome.entry)
         return self._written(attempt, outcome.entry or entry) if outcome.settled else self._missing(attempt)
@@ -338,7 +342,8 @@ class Sender:
         error: ConnectorError | None = None,
         event: Record | None = None,
     ) -> Result:
-        event = event or self._event(attempt, "failed" if error else outcome, error.code if error else None)
+        code = error.code if error else None
+        event = event or self._sent_event(attempt, "failed" if error else outcome, code)
         stored = self._stored(attempt.account, entry) if entry is not None else None
         return Result(change, attempt.account.place, stored, removed if self._keeps(attempt.account) else None, event)
 
@@ -359,31 +364,6 @@ class Sender:
             digest(image(attributes)),
             "aside",
             correlate=key_text(attributes.get(correlate)) if correlate else None,
-        )
-
-    def _event(self, attempt: Attempt, outcome: str, code: str | None) -> Record:
-        account = attempt.account
-        if account.kind == "create":  # and what is written once; a password is nowhere but in its secret
-            before: Attributes = {}
-            after = {**attributes_of(account.desired), **initial_of(account).values}
-        else:
-            changed = differences(account.known, account.desired)
-            before = {one.name: one.before for one in changed if one.before is not None}
-            after = {one.name: one.after for one in changed if one.after is not None}
-        details = {"code": code} if code else {}
-        return person_record(
-            f"account.{account.kind}",
-            str(account.identity_id),
-            actor=self._work.actor,
-            run=str(self._work.run_id),
-            outcome=outcome,
-            before=before,
-            after=after,
-            connector=account.connector,
-            object=account.object,
-            anchor=attempt.anchor,
-            rule=account.rule,
-            **details,
         )
 
 
