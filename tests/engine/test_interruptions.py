@@ -29,9 +29,11 @@ from identitymesh.errors import (
     DiskFull,
     ExitCode,
     LeaseLost,
+    ObjectRefused,
 )
 from identitymesh.pipeline.importing import stage
 from identitymesh.redaction import Secret
+from identitymesh.runs import exports
 from identitymesh.runs.reports import Progress
 from identitymesh.storage import database as database_module
 from identitymesh.storage import leases as leases_module
@@ -163,6 +165,29 @@ def test_an_export_whose_lease_was_taken_over_records_nothing_and_the_next_run_f
     assert both.run().state == "done"
     assert [operation for operation, _ in both.crm.calls] == ["create"] * 5
     assert len(both.accounts()) == 5
+
+
+def test_an_export_that_loses_its_lease_tells_what_it_had_recorded_before(
+    both: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "CHUNK", 2)
+    monkeypatch.setattr(exports, "BRISK", 0.0)
+    both.hire_many(6)
+
+    def taken(operation: str, key: str) -> None:
+        if operation == "create" and key == "p0001":
+            raise ObjectRefused("no ones")
+        if operation == "create" and key == "p0003":
+            put_lease(both, "export:crm", until=datetime.now(UTC) + timedelta(seconds=0.5))
+
+    both.crm.before = taken
+
+    report = both.run()
+
+    (exported,) = report.exports
+    assert (exported.done, exported.parked, exported.error_code) == ({"create": 1}, 1, "lease-lost")
+    assert [(one.subject, one.code) for one in report.issues] == [("p0001", "object-refused"), ("", "lease-lost")]
+    assert exported.left == 5
 
 
 def test_an_export_that_stood_still_for_longer_than_its_lease_lives_sends_nothing_more(

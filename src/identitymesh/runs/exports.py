@@ -11,12 +11,15 @@ While a chunk is sent, one thread records the chunk before it and marks the one 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Self, TypeVar
 
 from identitymesh.collector import collector_resting
 from identitymesh.connectors.facade import Facade
+from identitymesh.errors import LeaseLost
 from identitymesh.runs.contract import Attempt, Issue, Result
 from identitymesh.runs.reports import ExportReport
 from identitymesh.runs.sending import Exported, ExportWork, Sender
@@ -31,32 +34,18 @@ Done = TypeVar("Done")
 def export(work: ExportWork, facade: Facade) -> tuple[ExportReport, list[Issue]]:
     """Send everything that is released. Never raises for one object; a target that cannot be used ends it in words.
 
+    So does a lease that was lost: told is what was recorded before. The next run finds out what else was sent.
+
     Raises:
-        LeaseLost, StorageError: nothing more was sent once that was known; the next run finds out what was.
+        StorageError: nothing more was sent once that was known; the next run finds out what was.
     """
     total = Exported()
-    waiting = work.exports.waiting(work.connector, work.rules.frozen)
     with _Desk(work) as desk:
-        sender = Sender(work, facade, total, desk.in_order)
-        size, brisk, sent = CHUNK, False, 0
-        marked = desk.mark(size)
-        while attempts := marked.result():
-            begun = time.monotonic()
-            ahead = desk.mark(size) if brisk else None
-            with collector_resting():  # it was a sixth of the work; between two chunks it has its turn
-                results, untried = sender.chunk(attempts)
-            desk.record(results, untried)
-            sent += len(results)
-            work.progress("export", work.connector, sent, max(waiting, sent))
-            if total.stopped_by is not None:
-                desk.record([], ahead.result() if ahead else [])
-                break
-            brisk = time.monotonic() - begun < BRISK
-            if not brisk:
-                desk.wait()  # a chunk that is marked already is not sent long after the lease was seen to be ours
-            size = min(size * 2, LARGEST_CHUNK) if brisk else max(size // 2, CHUNK)
-            marked = ahead or desk.mark(size)
-        desk.wait()
+        try:
+            _send_all(work, facade, total, desk)
+        except LeaseLost as lost:
+            total = desk.recorded
+            total.stop(lost, work.connector)
     error = total.stopped_by
     report = ExportReport(
         work.connector,
@@ -71,13 +60,41 @@ def export(work: ExportWork, facade: Facade) -> tuple[ExportReport, list[Issue]]
     return report, total.issues
 
 
+def _send_all(work: ExportWork, facade: Facade, total: Exported, desk: _Desk) -> None:
+    waiting = work.exports.waiting(work.connector, work.rules.frozen)
+    sender = Sender(work, facade, total, desk.in_order)
+    size, brisk, sent = CHUNK, False, 0
+    marked = desk.mark(size)
+    while attempts := marked.result():
+        begun = time.monotonic()
+        ahead = desk.mark(size) if brisk else None
+        with collector_resting():  # it was a sixth of the work; between two chunks it has its turn
+            results, untried = sender.chunk(attempts)
+        desk.record(results, untried, total)
+        sent += len(results)
+        work.progress("export", work.connector, sent, max(waiting, sent))
+        if total.stopped_by is not None:
+            desk.record([], ahead.result() if ahead else [], total)
+            break
+        brisk = time.monotonic() - begun < BRISK
+        if not brisk:
+            desk.wait()  # a chunk that is marked already is not sent long after the lease was seen to be ours
+        size = min(size * 2, LARGEST_CHUNK) if brisk else max(size // 2, CHUNK)
+        marked = ahead or desk.mark(size)
+    desk.wait()
+
+
 class _Desk:
-    """Marks and records in a thread of its own, in the order of the calls; after a failure it does nothing more."""
+    """Marks and records in a thread of its own, in the order of the calls; after a failure it does nothing more.
+
+    ``recorded`` is what came of all that is recorded so far.
+    """
 
     def __init__(self, work: ExportWork) -> None:
         self._work = work
         self._after = (-1, "")
         self._rules = {rule.name for several in work.rules.projections.values() for rule in several}
+        self.recorded = Exported()
         self._failure: BaseException | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="export-desk")
 
@@ -111,17 +128,20 @@ class _Desk:
             self._after = (last.identity_id, last.object)
         return attempts
 
-    def record(self, results: Sequence[Result], untried: Sequence[Attempt]) -> None:
-        """What came of a chunk."""
-        self._submit(lambda: self._record(results, untried))
+    def record(self, results: Sequence[Result], untried: Sequence[Attempt], total: Exported) -> None:
+        """What came of a chunk, and of all with it."""
+        so_far, issues = replace(total, done=Counter(total.done)), len(total.issues)
+        self._submit(lambda: self._record(results, untried, replace(so_far, issues=total.issues[:issues])))
 
     def wait(self) -> None:
         """Until all of it is done. Raises what went wrong."""
         self._submit(lambda: None).result()
 
-    def _record(self, results: Sequence[Result], untried: Sequence[Attempt]) -> None:
+    def _record(self, results: Sequence[Result], untried: Sequence[Attempt], total: Exported) -> None:
         work = self._work
         work.exports.record(results, work.rules.version, work.lease)
+        if results:
+            self.recorded = total
         work.exports.put_back(untried, work.lease)
 
     def _submit(self, action: Callable[[], Done]) -> Future[Done]:

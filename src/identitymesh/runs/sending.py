@@ -76,6 +76,11 @@ class Exported:
     issues: list[Issue] = field(default_factory=list)
     stopped_by: MeshError | None = None
 
+    def stop(self, error: MeshError, connector: str) -> None:
+        if self.stopped_by is None:
+            self.stopped_by = error
+            self.issues.append(Issue(connector, "", error.code, str(error)))
+
 
 class Sender:
     """Sends attempts in order and says what came of each. ``go_on`` is asked before each, and may end it."""
@@ -169,9 +174,7 @@ class Sender:
         self._made.clear()
 
     def _stop(self, error: MeshError) -> None:
-        if self._total.stopped_by is None:
-            self._total.stopped_by = error
-            self._total.issues.append(Issue(self._work.connector, "", error.code, str(error)))
+        self._total.stop(error, self._work.connector)
 
     def _without_answer(self, attempt: Attempt, error: ConnectorError) -> Result:
         """Nobody knows whether it was done; three in a row, and the target is left alone until the next run.
