@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -148,6 +149,14 @@ def _connections_ended(scene: Scene) -> Iterator[None]:
     yield
 
 
+# What a change looks like on the line: HTTP, SQL, or an LDAP message whose operation is one (RFC 4511 section 4.2).
+_CHANGE = re.compile(
+    rb"^(PATCH|PUT|POST|DELETE) /|UPDATE|INSERT|DELETE FROM"
+    rb"|^\x30(?:[\x00-\x7f]|\x81.|\x82..)\x02(?:\x01.|\x02..)[\x66\x68\x6c\x4a]",
+    re.DOTALL,
+)
+
+
 # -- lines -----------------------------------------------------------------------------
 
 
@@ -192,6 +201,15 @@ def _slow(scene: Scene) -> Iterator[None]:
 @contextmanager
 def _answer_lost(scene: Scene) -> Iterator[None]:
     scene.line.cut_at(lambda _: True, delivered=True, times=1)
+    yield
+    scene.line.open()
+
+
+@contextmanager
+def _answer_lost_for_good(scene: Scene) -> Iterator[None]:
+    """One of the next few changes is carried out, and then nobody can ask what became of it until the run is over."""
+    before = iter(range(int(scene.plan.place * 100) % 4))
+    scene.line.cut_at(lambda piece: bool(_CHANGE.search(piece)) and next(before, None) is None, for_good=True)
     yield
     scene.line.open()
 
@@ -281,6 +299,7 @@ DISTURBANCES: Mapping[str, Disturbance] = {
     "stall for a moment": _stall_for_a_moment,
     "slow": _slow,
     "answer lost": _answer_lost,
+    "answer lost for good": _answer_lost_for_good,
     "request lost": _request_lost,
     "full disk": _full_disk,
     "locked": _locked,

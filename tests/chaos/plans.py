@@ -39,6 +39,7 @@ CATALOGUE = (
     Kind("kill", (RUN,)),
     Kind("down", whom=("slapd", "crm")),
     Kind("answer lost", (RUN,), whom=TARGETS),
+    Kind("answer lost for good", (RUN,), whom=TARGETS),
     Kind("request lost", (RUN,), whom=TARGETS),
     Kind("hiccup", (RUN,), whom=LINES),
     Kind("slow", whom=LINES),

@@ -35,6 +35,7 @@ class Proxy:
         self._stalls = False
         self._cut_at: Callable[[bytes], bool] | None = None
         self._delivered = True
+        self._for_good = False
         self.cuts = 0  # made by cut_at
         self._last: int | None = None
         self._ended = False
@@ -70,14 +71,19 @@ class Proxy:
         self._answers_left = answered
 
     def cut_at(
-        self, request: bytes | Callable[[bytes], bool], *, delivered: bool = True, times: int | None = None
+        self,
+        request: bytes | Callable[[bytes], bool],
+        *,
+        delivered: bool = True,
+        times: int | None = None,
+        for_good: bool = False,
     ) -> None:
         """The line breaks when a request has these bytes, or when the function says so; ``cuts`` counts.
 
         With ``delivered`` the server carries the request out and its answer never arrives, else it never hears of it.
-        After ``times`` everything passes again; without, after :meth:`open`.
+        After ``times`` everything passes again; without, after :meth:`open`. ``for_good``: after one nothing does.
         """
-        self._delivered = delivered
+        self._delivered, self._for_good = delivered, for_good
         self._last = None if times is None else self.cuts + times
         self._cut_at = (lambda piece: request in piece) if isinstance(request, bytes) else request
 
@@ -134,6 +140,8 @@ class Proxy:
                     if not self._delivered:
                         return
                     answer_is_lost = True
+                if answer_is_lost and side is server and self._for_good:
+                    self.cut()
                 if not piece or (answer_is_lost and side is server):
                     return
                 if not self._send(piece, server if side is client else client, answers=side is server):
