@@ -18,6 +18,7 @@ from identitymesh.errors import (
     ConnectionLost,
     ConnectorError,
     CredentialRefused,
+    DatabaseLocked,
     MeshError,
     ObjectExists,
     ObjectRefused,
@@ -25,7 +26,9 @@ from identitymesh.errors import (
     Unreachable,
 )
 from identitymesh.model.attributes import Attributes, load
+from identitymesh.runs.contract import Result
 from identitymesh.runs.reports import RunReport
+from identitymesh.storage.exports import SqlExports
 from identitymesh.storage.tables.mesh import account
 from identitymesh.storage.tables.runs import lease
 
@@ -987,3 +990,26 @@ def test_the_lease_of_a_run_goes_with_the_run(both: World) -> None:
         names = list(connection.scalars(select(lease.c.name)))
 
     assert [name for name in names if name.startswith("run:")] == []
+
+
+def test_a_run_that_fails_at_one_target_tells_what_was_done_at_the_other(
+    both: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both.directories["erp"] = erp = Directory()
+    both.text = second_target(both.text)
+    both.apply(release=True)
+    both.hire_many(2)
+    record = SqlExports.record
+
+    def fails(exports: Any, results: Sequence[Result], *given: Any) -> None:
+        if results and results[0].place[1] == "crm":
+            raise DatabaseLocked("not now")
+        record(exports, results, *given)
+
+    monkeypatch.setattr(SqlExports, "record", fails)
+    with pytest.raises(DatabaseLocked):
+        both.run()
+
+    assert len(erp.objects) == 2
+    failed = both.engine.runs(1)[0]
+    assert [(one.connector, one.done) for one in failed.exports] == [("erp", {"create": 2})]

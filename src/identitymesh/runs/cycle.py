@@ -310,9 +310,15 @@ class Cycle:
             return
         secrets.prepare(chosen)
         with ThreadPoolExecutor(max_workers=len(chosen), thread_name_prefix="export") as pool:
-            for report, issues in pool.map(lambda one: self._export(one, secrets), chosen):
+            exports = [pool.submit(self._export, one, secrets) for one in chosen]
+            failed = [error for one in exports if (error := one.exception()) is not None]
+        for one in exports:
+            if one.exception() is None:
+                report, issues = one.result()
                 self.recorded.exports.append(report)
                 self.recorded.issues += issues
+        if failed:
+            raise failed[0]
 
     def _export(self, connector: ConnectorDefinition, secrets: RunSecrets) -> tuple[ExportReport, list[Issue]]:
         names = {
