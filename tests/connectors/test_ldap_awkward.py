@@ -13,7 +13,7 @@ import pytest
 from identitymesh.connectors.catalogue import kind
 from identitymesh.connectors.contract import Modification, Page
 from identitymesh.connectors.facade import Facade
-from identitymesh.connectors.kinds.ldap import delta, reading
+from identitymesh.connectors.kinds.ldap import delta, failures, reading
 from identitymesh.connectors.kinds.ldap.ber import POST_READ, post_read
 from identitymesh.connectors.kinds.ldap.session import Session
 from identitymesh.connectors.outcomes import Verdict
@@ -727,3 +727,10 @@ def test_without_the_library_the_extra_is_named(branch: Branch, monkeypatch: pyt
     with pytest.raises(ConnectorMisconfigured, match="python-ldap is not installed") as refused:
         ldap_facade(branch)
     assert "identitymesh[ldap]" in refused.value.hint
+
+
+def test_an_error_of_the_clients_own_says_nothing_of_what_the_server_did() -> None:
+    local = ldap.LOCAL_ERROR({"desc": "Local error"})
+    assert type(failures.translate(local, "reading it")) is ConnectionLost
+    assert type(failures.translate_write(local, "changing it")) is ConnectionLost
+    assert type(failures.translate_password(local, [])) is ConnectionLost

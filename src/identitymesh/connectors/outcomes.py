@@ -24,7 +24,8 @@ from identitymesh.errors import (
 )
 
 NOT_CARRIED_OUT: Final = (Unreachable, Throttled)  # what a call that raises one of these was to do did not happen
-NOT_SENT: Final = (*NOT_CARRIED_OUT, CredentialRefused, ConnectorMisconfigured, SecretError, KeyringError)
+UNUSABLE: Final = (*NOT_CARRIED_OUT, CredentialRefused, ConnectorMisconfigured)  # the system as a whole, for now
+NOT_SENT: Final = (*UNUSABLE, SecretError, KeyringError)
 ANSWERED: Final = (ObjectError, PermissionDenied)  # the system looked at the change and said no
 
 

@@ -14,20 +14,15 @@ from hashlib import sha256
 
 from identitymesh.connectors.contract import ChangePasswordOp, CredentialSource, TestOp
 from identitymesh.connectors.facade import Facade, open_facade
+from identitymesh.connectors.outcomes import ANSWERED, UNUSABLE
 from identitymesh.definition.reading import ConnectorDefinition
 from identitymesh.errors import (
     Busy,
     ConnectorError,
-    ConnectorMisconfigured,
-    CredentialRefused,
     MeshError,
     NotFound,
-    ObjectError,
-    PermissionDenied,
     RotationRefused,
     RotationUnfinished,
-    Throttled,
-    Unreachable,
     UsageError,
 )
 from identitymesh.lease import Lease
@@ -39,7 +34,7 @@ from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rotation import CHANGING, Retired, RotationRow, Rotations
 
 # After these it is known that the server has no new password.
-_NOT_SET = (Unreachable, Throttled, CredentialRefused, ConnectorMisconfigured, PermissionDenied, ObjectError)
+_NOT_SET = (*UNUSABLE, *ANSWERED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,16 +85,13 @@ def _send_all(work: ExportWork, facade: Facade, total: Exported, desk: _Desk) ->
 
 
 class _Desk:
-    """Marks and records in a thread of its own, in the order of the calls; after a failure it does nothing more.
-
-    ``recorded`` is what came of all that is recorded so far.
-    """
+    """Marks and records in a thread of its own, in the order of the calls; after a failure it does nothing more."""
 
     def __init__(self, work: ExportWork) -> None:
         self._work = work
         self._after = (-1, "")
         self._rules = {rule.name for several in work.rules.projections.values() for rule in several}
-        self.recorded = Exported()
+        self._recorded, self._issues = Exported(), 0
         self._failure: BaseException | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="export-desk")
 
@@ -103,6 +100,11 @@ class _Desk:
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(cancel_futures=True)
+
+    @property
+    def recorded(self) -> Exported:
+        """What came of all that is recorded so far."""
+        return replace(self._recorded, issues=self._recorded.issues[: self._issues])  # the list goes on growing
 
     def in_order(self) -> bool:
         """Whether nothing has failed: the lease is ours as far as anybody knows, and the database writes."""
@@ -131,17 +133,17 @@ class _Desk:
     def record(self, results: Sequence[Result], untried: Sequence[Attempt], total: Exported) -> None:
         """What came of a chunk, and of all with it."""
         so_far, issues = replace(total, done=Counter(total.done)), len(total.issues)
-        self._submit(lambda: self._record(results, untried, replace(so_far, issues=total.issues[:issues])))
+        self._submit(lambda: self._record(results, untried, so_far, issues))
 
     def wait(self) -> None:
         """Until all of it is done. Raises what went wrong."""
         self._submit(lambda: None).result()
 
-    def _record(self, results: Sequence[Result], untried: Sequence[Attempt], total: Exported) -> None:
+    def _record(self, results: Sequence[Result], untried: Sequence[Attempt], total: Exported, issues: int) -> None:
         work = self._work
         work.exports.record(results, work.rules.version, work.lease)
         if results:
-            self.recorded = total
+            self._recorded, self._issues = total, issues
         work.exports.put_back(untried, work.lease)
 
     def _submit(self, action: Callable[[], Done]) -> Future[Done]:

@@ -11,24 +11,19 @@ from itertools import groupby, takewhile
 from identitymesh.audit import Record
 from identitymesh.connectors.contract import Entry, LookupOp
 from identitymesh.connectors.facade import Facade
-from identitymesh.connectors.outcomes import Verdict
+from identitymesh.connectors.outcomes import ANSWERED, NOT_SENT, Verdict
 from identitymesh.errors import (
     AccountTaken,
     ConnectionLost,
     ConnectorError,
-    ConnectorMisconfigured,
-    CredentialRefused,
     KeyringError,
     LeaseLost,
     MeshError,
     ObjectError,
     ObjectExists,
-    PermissionDenied,
     SecretError,
     StorageError,
-    Throttled,
     TimedOut,
-    Unreachable,
 )
 from identitymesh.lease import Lease
 from identitymesh.model.accounts import Account, attributes_of
@@ -43,10 +38,8 @@ from identitymesh.runs.people import FoundDone, found_event, sent_event
 from identitymesh.runs.reports import Progress
 from identitymesh.secrets.initial import InitialPasswords
 
-# The target as a whole cannot be used: the rest waits for the next run.
-HOPELESS = (Unreachable, CredentialRefused, ConnectorMisconfigured, Throttled)
 LOST_IN_A_ROW = 3
-ANSWERED = "the target answers with an account that belongs to somebody else here"
+SOMEBODY_ELSES = "the target answers with an account that belongs to somebody else here"
 CHANGED = "the account is not what the plan was made from; it was left alone and is planned anew"
 HALF_DONE = "the answer to a change was lost, and the account is not quite as it should be; it is planned anew"
 TAKEN = "the account with this person's correlate value belongs to somebody else here; it was not touched"
@@ -151,9 +144,9 @@ class Sender:
         try:
             self._results[place] = action()
             self._lost = 0
-        except (*HOPELESS, SecretError, KeyringError, StorageError, LeaseLost) as error:
+        except (*NOT_SENT, StorageError, LeaseLost) as error:  # the rest waits for the next run
             self._stop(error)
-        except (ObjectError, PermissionDenied) as error:
+        except ANSWERED as error:
             self._results[place] = self._refused(attempt, error)
             self._lost = 0
         except ConnectorError as error:
@@ -169,7 +162,7 @@ class Sender:
                 self._total.done["create"] -= 1
                 self._creates.forget([attempt])
                 results[attempt.account.place] = self._refused(
-                    attempt, AccountTaken(ANSWERED, connector=self._work.connector)
+                    attempt, AccountTaken(SOMEBODY_ELSES, connector=self._work.connector)
                 )
         self._made.clear()
 
@@ -228,7 +221,7 @@ class Sender:
             return self._stale(attempt, existing)  # somebody made it meanwhile: looked at before it is changed
         place = (account.object, entry.key)
         try:
-            self._claim(account, place, self._linked.get(place), ANSWERED)
+            self._claim(account, place, self._linked.get(place), SOMEBODY_ELSES)
         except AccountTaken:
             self._creates.forget([attempt])
             raise
@@ -252,7 +245,7 @@ class Sender:
         wanted = attributes_of(account.desired).get(attribute, account.correlate)
         try:
             found = self._facade.lookup(account.object, attribute, wanted)
-        except (ObjectError, PermissionDenied) as error:
+        except ANSWERED as error:
             if account.status != "sending":
                 raise
             raise ConnectionLost(f"whether it was made cannot be seen: {error}", hint=error.hint) from error
@@ -275,7 +268,7 @@ class Sender:
         desired, change = attributes_of(account.desired), exporting.whole(account)
         try:
             outcome = self._facade.write(account.object, entry.key, change, expected=current, desired=desired)
-        except (ObjectError, PermissionDenied):
+        except ANSWERED:
             return self._stale(attempt, entry)  # it was made: what is refused is a change of it, and is planned as one
         if outcome.verdict is Verdict.STALE and outcome.entry is not None:
             return self._stale(attempt, outcome.entry)

@@ -256,6 +256,12 @@ def wanted(row: LedgerRow) -> Wanted | None:
     return Wanted(row.ref, row.current_version, row.follow != PINNED and row.pending_version is None)
 
 
+def older_numbers(stored: Sequence[str], than: Collection[str]) -> Sequence[str]:
+    """:meth:`Provider.older` where versions are numbered in the order in which they were stored."""
+    newest = max((int(one) for one in stored if one in than), default=0)
+    return [one for one in stored if int(one) < newest and one not in than]
+
+
 def known_providers() -> tuple[str, ...]:
     """The names of the providers that this program has: the modules under ``stores/``."""
     return tuple(

@@ -241,8 +241,10 @@ class Rotations:
         if rotation.open:
             return []
         # The one that it switched from, also where a vault cannot tell which of two came first.
-        sure = {rotation.old_version} - {*used, *older}
-        return [*sure.intersection(provider.versions(self._rows, [row.ref]).get(row.ref, ())), *older]
+        if rotation.old_version in {*used, *older}:
+            return older
+        kept = provider.versions(self._rows, [row.ref]).get(row.ref, ())
+        return [rotation.old_version, *older] if rotation.old_version in kept else older
 
     def _restored(self, provider: Provider, row: LedgerRow) -> Change | None:
         """A vault calls the newest version current. So that its operators see the right one, it is set once more.

@@ -12,7 +12,7 @@ from identitymesh.errors import SecretBroken, SecretError, SecretMissing
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyring import Document
 from identitymesh.secrets.keyrings import KeyringSession
-from identitymesh.secrets.providers import Change, Found, Held, RowProvider, Setup, Survey, Wanted
+from identitymesh.secrets.providers import Change, Found, Held, RowProvider, Setup, Survey, Wanted, older_numbers
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import SealedRow, SealedValue, SecretRows, SecretTransaction, SecretView
 from identitymesh.secrets.sealing import Context, read_header, seal, unseal
@@ -74,9 +74,7 @@ class DatabaseProvider:
         return found
 
     def older(self, rows: SecretRows, ref: str, than: Collection[str]) -> Sequence[str]:
-        stored = self.versions(rows, [ref]).get(ref, ())
-        newest = max((int(one) for one in stored if one in than), default=0)
-        return [one for one in stored if int(one) < newest and one not in than]
+        return older_numbers(self.versions(rows, [ref]).get(ref, ()), than)
 
     def exists(self, rows: SecretRows, wanted: Wanted) -> bool:
         number = _number(wanted.version)

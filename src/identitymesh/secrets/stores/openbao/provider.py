@@ -16,7 +16,18 @@ from typing import Final
 from identitymesh.errors import ProviderUnavailable, SecretError, SecretMissing
 from identitymesh.redaction import Secret
 from identitymesh.secrets.keyrings import KeyringSession
-from identitymesh.secrets.providers import Change, Done, Fetched, Found, Held, Provider, Setup, Survey, Wanted
+from identitymesh.secrets.providers import (
+    Change,
+    Done,
+    Fetched,
+    Found,
+    Held,
+    Provider,
+    Setup,
+    Survey,
+    Wanted,
+    older_numbers,
+)
 from identitymesh.secrets.references import SecretReference
 from identitymesh.secrets.rows import SecretRows, SecretView
 from identitymesh.secrets.stores.openbao import NAME
@@ -145,9 +156,7 @@ class OpenBaoProvider:
         return {ref: [str(number) for number in entry.live] for ref, entry in found.items() if entry and entry.live}
 
     def older(self, rows: SecretRows, ref: str, than: Collection[str]) -> Sequence[str]:
-        stored = self.versions(rows, [ref]).get(ref, ())
-        newest = max((int(one) for one in stored if one in than), default=0)
-        return [one for one in stored if int(one) < newest and one not in than]
+        return older_numbers(self.versions(rows, [ref]).get(ref, ()), than)
 
     def exists(self, rows: SecretRows, wanted: Wanted) -> bool:
         del rows
