@@ -10,7 +10,9 @@ import pytest
 
 from identitymesh.definition.positions import parse
 from identitymesh.redaction import Secret
+from identitymesh.runs import imports
 
+from .directory import PAGE
 from .world import World
 
 
@@ -20,6 +22,12 @@ def _each_text_is_parsed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("identitymesh.definition.reading.parse", functools.lru_cache(maxsize=64)(parse))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a page of :mod:`~tests.engine.directory` has: each page is stored, while the next is read."""
+    monkeypatch.setattr(imports, "BATCH", PAGE)
 
 
 @pytest.fixture

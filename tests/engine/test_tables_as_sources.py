@@ -278,7 +278,7 @@ def test_an_emptied_table_is_held(opened: Callable[..., Hr]) -> None:
 
 
 def test_few_changes_in_many_pages_are_stored_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One commit for all, not one for each page that has a change; a page full of changes is stored at once."""
+    """One commit for a batch of changes, not one for each page that has some."""
     with company(tmp_path) as firm:
         taken: list[int] = []
         take = Evaluation.take
@@ -289,9 +289,10 @@ def test_few_changes_in_many_pages_are_stored_together(tmp_path: Path, monkeypat
 
         monkeypatch.setattr(Evaluation, "take", counting)
         monkeypatch.setattr(rows, "PAGE", 10)
+        monkeypatch.setattr(imports, "BATCH", 20)
         firm.hire(*(f"p{number:02}" for number in range(COUNT)))
         firm.world.run()
-        assert [one for one in taken if one] == [10] * (COUNT // 10)
+        assert [one for one in taken if one] == [20] * (COUNT // 20)
         for number in (3, 17, 29, 38):
             firm.people[f"p{number:02}"] = ("New name", "1.01")
         firm.write()

@@ -63,7 +63,7 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some objects of one read.
+    """Some objects of one read; 250 rather than thousands: they are still in the processor's cache when compared.
 
     ``watermark`` is the point from which a later delta read may resume once this
     page is stored. ``complete`` is set on the last page of a complete read only: a

@@ -153,15 +153,15 @@ class _Import:
         self._result.report = replace(
             report, read=report.read + len(page.entries) + len(page.bad), bad=report.bad + len(page.bad)
         )
-        if len(self._staged) >= min(BATCH, len(page.entries)):
+        if len(self._staged) >= BATCH:
             self._store()
         self._work.progress("import", connector, self._result.report.read, None)
 
     def _store(self) -> None:
         """What is to be looked at of the pages so far, and the watermark that they reached: one transaction, behind.
 
-        A few changes among many pages are not worth a commit for each page that has one: they are stored when there
-        are as many as a page has.
+        A page is not worth a commit, and one that has a few changes even less: they are stored when there are
+        ``BATCH`` objects to look at.
         """
         staged, self._staged = self._staged, []
         reached, self._reached = self._reached, None

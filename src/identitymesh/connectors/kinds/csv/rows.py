@@ -18,7 +18,7 @@ from identitymesh.connectors.kinds.csv.settings import CsvObject
 from identitymesh.errors import ConnectorMisconfigured, ImportIncomplete
 from identitymesh.model.attributes import Attributes, from_values
 
-PAGE: Final = 1000  # rows
+PAGE: Final = 250  # rows handed on at once, see Page
 _LONGEST_CELL: Final = MAX_VALUE + 1  # characters; a longer one is refused by the check of entries, or never ends
 _SHOWN: Final = 20  # names of columns in a message
 _SHOWN_LETTERS: Final = 40

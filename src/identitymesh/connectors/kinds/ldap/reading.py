@@ -20,7 +20,7 @@ from identitymesh.connectors.kinds.ldap.failures import translate, words
 from identitymesh.connectors.kinds.ldap.session import Connection, Session, hang_up
 from identitymesh.connectors.kinds.ldap.settings import LdapObject
 
-PAGE: Final = 1_000  # entries handed on at once; on the wire `page_size` decides
+PAGE: Final = 250  # entries handed on at once, see Page; on the wire `page_size` decides
 SCOPES: Final = {"subtree": ldap.SCOPE_SUBTREE, "one": ldap.SCOPE_ONELEVEL}
 # RFC 4511: the server stopped by itself; what came until then is sound, and not all of it.
 _CUT: Final = {

@@ -15,7 +15,8 @@ from identitymesh.connectors.kinds.sql.settings import SqlObject
 from identitymesh.connectors.kinds.sql.statements import as_text
 from identitymesh.errors import ConnectorMisconfigured
 
-PAGE: Final = 1000  # rows
+PAGE: Final = 250  # rows handed on at once, see Page
+FETCH: Final = 1000  # rows that a server sends at once
 # Seconds. Between two statements of a write nobody waits for anything: who does not go on stands still, and whoever
 # takes over its work cannot see a row that it would commit when it wakes up.
 STILL: Final = 2.0
@@ -45,7 +46,7 @@ class Snapshot:
 
     def stream(self, statement: str, **values: Any) -> CursorResult[Any]:
         """The rows, fetched from the server in pages."""
-        return self._execute(statement, {"stream_results": True, "yield_per": PAGE}, values)
+        return self._execute(statement, {"stream_results": True, "yield_per": FETCH}, values)
 
     def rows(self, statement: str, **values: Any) -> CursorResult[Any]:
         """The rows of a statement that has few."""

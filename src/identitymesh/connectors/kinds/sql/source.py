@@ -20,7 +20,7 @@ from identitymesh.connectors.kinds.sql.columns import describe
 from identitymesh.connectors.kinds.sql.opening import Deadline, open_engine
 from identitymesh.connectors.kinds.sql.passwords import password_changer
 from identitymesh.connectors.kinds.sql.settings import SqlObject, SqlSettings
-from identitymesh.connectors.kinds.sql.snapshots import PAGE, Snapshot, columns_of, open_snapshot
+from identitymesh.connectors.kinds.sql.snapshots import FETCH, PAGE, Snapshot, columns_of, open_snapshot
 from identitymesh.connectors.kinds.sql.values import RowReader
 from identitymesh.connectors.kinds.sql.watermarks import read_watermark, write_watermark
 from identitymesh.errors import ConnectorMisconfigured, ObjectRefused
@@ -203,8 +203,9 @@ def no_such_column(name: str, columns: Sequence[str]) -> ConnectorMisconfigured:
 
 
 def _pages(result: CursorResult[Any], snapshot: Snapshot) -> Iterator[Sequence[Sequence[Any]]]:
-    for rows in result.partitions(PAGE):
-        yield rows
+    for fetched in result.partitions(FETCH):
+        for start in range(0, len(fetched), PAGE):
+            yield fetched[start : start + PAGE]
         snapshot.tick()
 
 
