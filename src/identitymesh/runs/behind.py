@@ -1,4 +1,4 @@
-"""Work that follows one step behind: a page is stored while the next is read."""
+"""Work that follows one step behind: a batch is stored while the next is read."""
 
 from __future__ import annotations
 

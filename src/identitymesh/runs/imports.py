@@ -1,7 +1,7 @@
-"""Imports one object class of one connector: read, stage, evaluate, store, page by page.
+"""Imports one object class of one connector: read and stage page by page, evaluate and store batch by batch.
 
-A page is stored while the next one is read, in the order in which they came: a source, a file and the database spend
-much of their time where Python can do something else.
+A batch is stored while the next pages are read, in their order: a source, a file and the database spend much of their
+time where Python can do something else.
 """
 
 from __future__ import annotations
