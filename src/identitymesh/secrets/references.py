@@ -59,10 +59,6 @@ class SecretReference:
         """The segments without the scheme: ``seg/seg``."""
         return self.text[len(SCHEME) :]
 
-    @property
-    def segments(self) -> tuple[str, ...]:
-        return tuple(self.path.split("/"))
-
 
 def _is_canonical(text: str) -> bool:
     if not text.startswith(SCHEME) or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:

@@ -153,16 +153,10 @@ class Session:
         """Whether the server supports a control, by its object identifier."""
         return control in self._root.get("supportedControl", ())
 
-    @property
-    def greeting(self) -> str:
-        """What the server says of itself, in a few words."""
-        named = [*self._root.get("vendorName", ()), *self._root.get("vendorVersion", ())]
-        return " ".join(named)[:80]
-
     @cached_property
     def _root(self) -> dict[str, list[str]]:
         """The entry of the server itself (RFC 4512 section 5.1); empty if it may not be read."""
-        names = ("supportedControl", "subschemaSubentry", "vendorName", "vendorVersion")
+        names = ("supportedControl", "subschemaSubentry")
         found = self.find("", ldap.SCOPE_BASE, "(objectClass=*)", names, partial(translate, what="reading the root"))
         return {
             name: [one.decode(errors="replace") for one in values] for _, raw in found for name, values in raw.items()
