@@ -264,13 +264,13 @@ class TestWatermarks:
 
     def test_the_watermark_of_each_page_is_safe_to_resume_from(self, postgres: Opener) -> None:
         opened = postgres(
-            "CREATE TABLE p AS SELECT i AS k, 2501 - i AS w FROM generate_series(1, 1300) AS i",
+            "CREATE TABLE p AS SELECT i AS k, 1301 - i AS w FROM generate_series(1, 1300) AS i",
             table="p",
             key="k",
             watermark="w",
         )
         marks = [page.watermark for page in opened.read_since("user", [], None)]
-        assert marks == ["integer:1000", "integer:2000", "integer:2500"]
+        assert marks == [f"integer:{last}" for last in (250, 500, 750, 1000, 1250, 1300)]
 
     def test_an_overlap_reads_back(self, postgres: Opener) -> None:
         opened = postgres(
