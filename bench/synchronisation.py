@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 
 from tests.servers.postgresql import PostgresServer
 
@@ -81,26 +82,34 @@ def before_and_after(place: Path, changed: int, more: int) -> tuple[Pass, Pass]:
     return same, run(place, "unchanged")
 
 
-def a_million_people() -> list[Line]:
-    """Growth from a tenth of them, a pass that finds nothing changed, and one that finds a thousandth changed."""
+def a_tenth_of_them() -> Pass:
     with folder() as place:
         company_of_files(place, FEW)
-        few = run(place, "first")
+        return run(place, "first")
+
+
+def a_million_people() -> list[Line]:
+    """Growth from a tenth of them, a pass that finds nothing changed, and one that finds a thousandth changed.
+
+    The tenth is measured on both sides of the crowd: what else the machine has to do changes within two minutes.
+    """
+    before = a_tenth_of_them()
     with folder() as place:
         company_of_files(place, CROWD)
         crowd = run(place, "first")
+        after = a_tenth_of_them()
         take_exports_as_done(place)
         reads, unchanged = zip(*[(run(place, "read"), run(place, "unchanged")) for _ in range(2)], strict=True)
         least, same = fastest(reads).seconds, fastest(unchanged)
         moved = CROWD // 1000
         written, some = zip(*[before_and_after(place, moved * turn, moved) for turn in range(2)], strict=True)
     quiet, busy = fastest(written).seconds, fastest(some).seconds
-    growth = (crowd.seconds / few.seconds) / (CROWD / FEW)
+    few = fmean((before.seconds, after.seconds))
     return [
         Line(
             "growth of time / growth of people, first full sync",
-            growth,
-            f"{FEW:,}: {few.seconds:.1f} s, {CROWD:,}: {crowd.seconds:.1f} s, {crowd.resident:.0f} MB",
+            (crowd.seconds / few) / (CROWD / FEW),
+            f"{FEW:,}: {few:.1f} s, {CROWD:,}: {crowd.seconds:.1f} s, {crowd.resident:.0f} MB",
             most=1.15,
         ),
         Line(
