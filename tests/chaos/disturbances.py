@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from .plans import Plan
 
 MOMENT = 0.7  # seconds: longer than a call takes, shorter than anybody's patience
 SLOW = 0.02  # seconds for each piece that passes
+MEGABYTE = b"x" * (1 << 20)
 
 
 @dataclass(slots=True)
@@ -227,15 +229,22 @@ def _request_lost(scene: Scene) -> Iterator[None]:
 @contextmanager
 def _full_disk(scene: Scene) -> Iterator[None]:
     """Not a page more: for SQLite on its file system, for PostgreSQL in the tablespace of its database."""
-    estate = scene.estate
-    ballast = estate.disk / "ballast"
-    if estate.mounted:
-        with ballast.open("wb") as file:
-            while (free := shutil.disk_usage(estate.disk).free) > 0:
-                file.write(b"x" * min(free, 1 << 20))
-                file.flush()
+    ballast = scene.estate.disk / "ballast"
+    if scene.estate.mounted:
+        _fill(ballast)
     yield
     ballast.unlink(missing_ok=True)
+
+
+def _fill(ballast: Path) -> None:
+    """Until the disk says so: PostgreSQL takes pages meanwhile, so what is free cannot be counted before."""
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(MEGABYTE)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
 
 
 @contextmanager

@@ -35,18 +35,30 @@ class Runs:
     def __init__(self, children: Children, folder: Path) -> None:
         self._children = children
         self._folder = folder
+        self._going: set[int] = set()
 
     def __call__(self, runs: Sequence[str], **order: Any) -> Any:
         return self.collect(self.start(runs, **order))
 
     def start(self, runs: Sequence[str], **order: Any) -> int:
-        return self._children.start(self._folder, runs=list(runs), **order)
+        return self._started(self._children.start(self._folder, runs=list(runs), **order))
 
     def serve(self, folder: Path | None = None, **order: Any) -> int:
-        return self._children.start(folder or self._folder, serve=True, **order)
+        return self._started(self._children.start(folder or self._folder, serve=True, **order))
+
+    def _started(self, pid: int) -> int:
+        self._going.add(pid)
+        return pid
 
     def collect(self, pid: int) -> Any:
+        self._going.discard(pid)
         return self._children.collect(pid)
+
+    def kill(self) -> None:
+        """Whoever was not collected."""
+        for pid in tuple(self._going):
+            os.kill(pid, signal.SIGKILL)  # not collected, so the number is still its own
+            self.collect(pid)
 
 
 class Harness:
@@ -79,6 +91,12 @@ class Harness:
 
     def survive(self, plan: Plan) -> str:
         """One disturbance, and everything that must hold after it; answers the phase that was disturbed, or ""."""
+        try:
+            return self._survive(plan)
+        finally:
+            self._runs.kill()  # a day that failed must not disturb the next one, which has the same servers
+
+    def _survive(self, plan: Plan) -> str:
         self.estate.begin()
         order: dict[str, Any] = {"busy": BUSY} if plan.what in {"locked", "full disk"} else {}
         if plan.what in {"frozen", "kill elsewhere"}:
