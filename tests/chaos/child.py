@@ -5,7 +5,8 @@ stands between two that do, is an event: each statement for a database, both sid
 request and of each call of the facade. With ``kill`` the process ends itself with SIGKILL at that event; with ``gate``
 it waits at event ``at`` until the test has done what it wants to (:mod:`tests.chaos.gate`). With ``warm`` the server
 does the runs itself, unobserved, so that the processes begin with everything imported and read. With ``serve`` the
-process is a service. The answer to a start is the number of the process; ``collect`` waits for its end.
+process is a service. The answer to a start is the number of the process; ``collect`` waits for its end, ``end`` kills
+whoever was not collected.
 """
 
 from __future__ import annotations
@@ -225,6 +226,13 @@ class Forked:
         answer["status"] = os.waitstatus_to_exitcode(status)
         return answer
 
+    def end(self) -> dict[str, Any]:
+        """Kill whoever was not collected."""
+        for pid in tuple(self._pipes):
+            os.kill(pid, signal.SIGKILL)
+            self.collect(pid)
+        return {}
+
 
 def main() -> None:
     """Fork for each order, and say later what became of it."""
@@ -240,6 +248,8 @@ def main() -> None:
             answer = carry_out(order)
         elif "collect" in order:
             answer = forked.collect(order["collect"])
+        elif "end" in order:
+            answer = forked.end()
         else:
             answer = forked.start(order)
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -48,6 +48,10 @@ class Children:
         """What became of it, as soon as it has come to its end."""
         return self._ask(collect=pid)
 
+    def end(self) -> None:
+        """Whoever was not collected is killed."""
+        self._ask(end=True)
+
     def _ask(self, **order: Any) -> Any:
         assert self._process.stdin
         assert self._process.stdout

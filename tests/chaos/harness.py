@@ -35,30 +35,21 @@ class Runs:
     def __init__(self, children: Children, folder: Path) -> None:
         self._children = children
         self._folder = folder
-        self._going: set[int] = set()
 
     def __call__(self, runs: Sequence[str], **order: Any) -> Any:
         return self.collect(self.start(runs, **order))
 
     def start(self, runs: Sequence[str], **order: Any) -> int:
-        return self._started(self._children.start(self._folder, runs=list(runs), **order))
+        return self._children.start(self._folder, runs=list(runs), **order)
 
     def serve(self, folder: Path | None = None, **order: Any) -> int:
-        return self._started(self._children.start(folder or self._folder, serve=True, **order))
-
-    def _started(self, pid: int) -> int:
-        self._going.add(pid)
-        return pid
+        return self._children.start(folder or self._folder, serve=True, **order)
 
     def collect(self, pid: int) -> Any:
-        self._going.discard(pid)
         return self._children.collect(pid)
 
-    def kill(self) -> None:
-        """Whoever was not collected."""
-        for pid in tuple(self._going):
-            os.kill(pid, signal.SIGKILL)  # not collected, so the number is still its own
-            self.collect(pid)
+    def end(self) -> None:
+        self._children.end()
 
 
 class Harness:
@@ -94,7 +85,7 @@ class Harness:
         try:
             return self._survive(plan)
         finally:
-            self._runs.kill()  # a day that failed must not disturb the next one, which has the same servers
+            self._runs.end()  # who is left of a day that failed must not disturb the next: it has the same servers
 
     def _survive(self, plan: Plan) -> str:
         self.estate.begin()
@@ -136,7 +127,7 @@ class Harness:
             yield None
             return
         scene = Scene(plan, self.estate, waiting, services, self._runs)
-        with DISTURBANCES[plan.what](scene):
+        with waiting.line, DISTURBANCES[plan.what](scene):
             waiting.go(**scene.orders)
             yield scene
 

@@ -13,13 +13,15 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import NoReturn
 
 import pytest
 
+from tests.installation.services import exists
 from tests.servers.authority import Authority
 
 from .children import Children
-from .disturbances import DISTURBANCES
+from .disturbances import DISTURBANCES, Scene
 from .estate import Estate, Servers
 from .harness import Harness
 from .plans import CATALOGUE, DATABASES, Plan, plan_of
@@ -70,6 +72,21 @@ def test_both_databases_end_alike(harnesses: dict[str, Harness]) -> None:
     assert sqlite == postgresql
     assert len(sqlite.accounts["badges"]) == 28
     assert len(sqlite.accounts["directory"]) == len(sqlite.accounts["crm"]) == 30
+
+
+def test_nobody_is_left_of_a_day_that_failed(harnesses: dict[str, Harness], monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of("one", 4)
+    left: list[int] = []
+
+    def failing(scene: Scene) -> NoReturn:
+        left.append(scene.waiting.pid)
+        raise NotADirectoryError
+
+    monkeypatch.setitem(DISTURBANCES, plan.what, failing)
+
+    with pytest.raises(NotADirectoryError):
+        harnesses[plan.database].survive(plan)
+    assert [exists(pid) for pid in left] == [False]
 
 
 @pytest.mark.timeout(0 if SOAK else 900)
